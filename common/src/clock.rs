@@ -1,0 +1,99 @@
+//! Which clock a queue's timestamps come from, and how far it can be trusted.
+//!
+//! Every timestamp that linerate hands out is ns since the UNIX epoch **in UTC**: TAI offsets,
+//! cycle counters and vendor encodings are resolved in the backend. What cannot be resolved is
+//! said here instead of being papered over.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The clock behind a queue's timestamps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ClockDomain {
+    /// The queue gives no timestamps.
+    None,
+    /// The kernel's `CLOCK_REALTIME`, read in software.
+    Realtime,
+    /// A PTP hardware clock (`/dev/ptpN`) that runs on UTC.
+    Phc(u32),
+    /// A PTP hardware clock that runs on TAI; the backend has taken the offset off.
+    PhcTai(u32),
+    /// The card's own clock, set by the vendor's tool.
+    Card,
+    /// The stamps were read from a file.
+    Recorded,
+}
+
+/// What is known about a queue's timestamps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ClockInfo {
+    /// Where they come from.
+    pub domain: ClockDomain,
+    /// Does the clock say that it is synchronised? `None`: it cannot tell.
+    pub synced: Option<bool>,
+    /// Smallest step in ns, at least 1.
+    pub resolution_ns: u32,
+}
+
+impl ClockInfo {
+    /// A queue without timestamps.
+    pub const NONE: Self = Self { domain: ClockDomain::None, synced: None, resolution_ns: 1 };
+
+    /// Stamps that the kernel takes in software with ns resolution.
+    pub const KERNEL: Self = Self { domain: ClockDomain::Realtime, synced: None, resolution_ns: 1 };
+}
+
+/// Capability: a queue that knows its clock.
+pub trait Clocked {
+    /// The clock behind the timestamps, as of now.
+    fn clock(&self) -> ClockInfo;
+}
+
+/// Now, in ns since the UNIX epoch (`CLOCK_REALTIME`).
+#[must_use]
+pub fn now_ns() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// `ticks` of a counter that runs at `hz`, in ns. `None` when `hz` is 0 or the result does not
+/// fit 64 bits (after the year 2554).
+#[inline]
+#[must_use]
+pub fn ticks_to_ns(ticks: u64, hz: u64) -> Option<u64> {
+    if hz == 0 {
+        return None;
+    }
+    u64::try_from(u128::from(ticks) * 1_000_000_000 / u128::from(hz)).ok()
+}
+
+/// `secs` and `nanos` as one ns count. `None` when they are negative, `nanos` is a second or
+/// more, or the result does not fit.
+#[inline]
+#[must_use]
+pub fn timespec_to_ns(secs: i64, nanos: i64) -> Option<u64> {
+    let nanos = u64::try_from(nanos).ok().filter(|n| *n < 1_000_000_000)?;
+    u64::try_from(secs).ok()?.checked_mul(1_000_000_000)?.checked_add(nanos)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_of_an_exanic_do_not_overflow() {
+        // 2026 in ticks of 161.1328 MHz times 10^9 needs 88 bits.
+        let ticks = 1_790_000_000 * 161_132_800;
+        assert_eq!(ticks_to_ns(ticks, 161_132_800), Some(1_790_000_000_000_000_000));
+        assert_eq!(ticks_to_ns(u64::MAX, 1), None);
+        assert_eq!(ticks_to_ns(5, 0), None);
+    }
+
+    #[test]
+    fn timespecs_out_of_range_are_refused() {
+        assert_eq!(timespec_to_ns(1, 999_999_999), Some(1_999_999_999));
+        assert_eq!(timespec_to_ns(-1, 0), None);
+        assert_eq!(timespec_to_ns(1, 1_000_000_000), None);
+        assert_eq!(timespec_to_ns(i64::MAX, 0), None);
+    }
+}

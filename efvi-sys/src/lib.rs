@@ -1,0 +1,1 @@
+//! Raw bindings to ef_vi (Solarflare, AMD), buildable without the SDK.

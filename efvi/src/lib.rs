@@ -1,0 +1,1 @@
+//! Safe ef_vi backend of linerate over Onload's libciul.

@@ -1,0 +1,1 @@
+//! One-purpose example programs for linerate, on any backend.

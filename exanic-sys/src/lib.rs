@@ -1,0 +1,1 @@
+//! Raw bindings to libexanic (Exablaze, Cisco), buildable without the SDK.

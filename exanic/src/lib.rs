@@ -1,0 +1,1 @@
+//! Safe ExaNIC backend of linerate over libexanic.

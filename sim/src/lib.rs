@@ -1,0 +1,1 @@
+//! Simulated network cards behind the vendors' C ABIs, for tests and for users without a card.

@@ -1,0 +1,1 @@
+//! Safe raw-packet verbs backend of linerate (Mellanox, NVIDIA) with flow steering.
