@@ -1,5 +1,7 @@
 //! The buffer pool against the real kernel.
 
+#![allow(clippy::unwrap_used)]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 

@@ -1,0 +1,83 @@
+#!/usr/bin/env bash
+# Everything that must hold before a change lands, on a bare Debian machine with a Rust toolchain.
+#
+#   ./ci.sh            all of it (as root it installs what it needs and runs the kernel tests)
+#   ./ci.sh STEP ...   only these steps: fmt clippy docs test examples demo bpf msrv package
+#
+# Without root it runs what it can, and lists at the end what it skipped and why.
+set -euo pipefail
+cd "$(dirname "$0")"
+export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never}
+skips=$(mktemp); trap 'rm -f "$skips"' EXIT
+export LINERATE_SKIPS=$skips
+root=false; [ "$(id -u)" = 0 ] && root=true
+
+say() { printf '\n== %s (%s s)\n' "$1" "$SECONDS"; }
+skip() { echo "SKIPPED ci.sh: $1" | tee -a "$skips"; }
+
+# The packages the steps call, by the command that shows they are there.
+install_tools() {
+  local want=()
+  for pair in ip:iproute2 tshark:tshark clang:clang llvm-objdump:llvm strace:strace setpriv:util-linux; do
+    command -v "${pair%%:*}" >/dev/null || want+=("${pair#*:}")
+  done
+  [ -e /usr/include/bpf/bpf_helpers.h ] || want+=(libbpf-dev)
+  ldconfig -p 2>/dev/null | grep -q libibverbs.so.1 || want+=(libibverbs1)
+  [ -e /usr/include/infiniband/verbs.h ] || want+=(libibverbs-dev)
+  [ ${#want[@]} = 0 ] && return
+  if ! $root || ! command -v apt-get >/dev/null; then skip "cannot install: ${want[*]} (needs root and apt)"; return; fi
+  say "install ${want[*]}"
+  export DEBIAN_FRONTEND=noninteractive
+  apt-get update -qq
+  apt-get install -y -qq --no-install-recommends "${want[@]}" >/dev/null
+}
+
+step_fmt() { cargo fmt --all --check; }
+
+step_clippy() {
+  cargo clippy --quiet --workspace --all-targets -- -D warnings
+  cargo clippy --quiet -p linerate --no-default-features -- -D warnings
+  cargo clippy --quiet -p linerate --all-targets --features full -- -D warnings
+}
+
+step_docs() { RUSTDOCFLAGS="-D warnings" cargo doc --quiet --workspace --no-deps --features linerate/full; }
+
+step_test() { cargo test --workspace --features linerate/full --no-fail-fast; }
+
+step_examples() { cargo build --quiet --examples -p linerate-examples; }
+
+# The main job, as an ordinary user, and other people's tools read its file.
+step_demo() {
+  cargo build --release --quiet
+  local dir; dir=$(mktemp -d); chmod 777 "$dir"
+  install -m 755 target/release/linerate "$dir/linerate"
+  local as=(); $root && as=(setpriv --reuid 65534 --regid 65534 --clear-groups)
+  (cd "$dir" && "${as[@]}" ./linerate demo)
+  if command -v capinfos >/dev/null; then capinfos -c -d -u "$dir"/*.pcapng; else skip "no capinfos to read the demo's file"; fi
+  rm -rf "$dir"
+}
+
+step_bpf() {
+  [ -x afxdp/bpf/build.sh ] || return 0
+  if command -v clang >/dev/null; then afxdp/bpf/build.sh --check; else skip "no clang to rebuild the XDP object"; fi
+}
+
+# The stated minimum, where that toolchain is installed; clippy's incompatible_msrv lint otherwise.
+step_msrv() {
+  local msrv; msrv=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+  if rustup toolchain list 2>/dev/null | grep -q "^$msrv"; then
+    cargo "+$msrv" check --quiet --workspace --target-dir target/msrv
+  else
+    skip "no Rust $msrv toolchain to check the MSRV with (clippy's incompatible_msrv ran)"
+    cargo clippy --quiet --workspace --all-targets -- -D clippy::incompatible_msrv
+  fi
+}
+
+step_package() { cargo package --quiet --workspace --no-verify --allow-dirty; }
+
+steps=("$@"); [ $# -gt 0 ] || steps=(fmt clippy docs test examples demo bpf msrv package)
+install_tools
+for step in "${steps[@]}"; do say "$step"; "step_$step"; done
+
+say "done: ${steps[*]}"
+if [ -s "$skips" ]; then echo "Skipped here:"; sort -u "$skips" | sed 's/^/  /'; else echo "Nothing was skipped."; fi
