@@ -1,0 +1,278 @@
+//! Wires between simulated ports.
+//!
+//! A [`Plug`] is one end. The card's hardware thread sends what its port transmits and receives
+//! what the other end sent; a test can hold the other end and play the peer:
+//!
+//! ```
+//! use linerate_sim::{Plug, WireState};
+//!
+//! let (card, test) = Plug::pair();
+//! assert!(test.send(b"a frame without check sequence", WireState::Good));
+//! let arrived = card.recv().expect("it is there at once");
+//! assert_eq!(arrived.bytes, b"a frame without check sequence");
+//! assert!(card.recv().is_none());
+//! ```
+//!
+//! A wire holds [`CAPACITY`] frames and then refuses more, so that a slow receiver slows the
+//! sender down instead of losing frames that no counter accounts for. Cards lose frames by their
+//! own rules, wires never do.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, FromRawFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::Thread;
+
+/// Frames that one direction of a wire holds.
+pub const CAPACITY: usize = 4096;
+
+/// Longest frame that a kernel interface gives, with room for a segment of TCP offload.
+const VETH_FRAME_BYTES: usize = 65_536 + 18;
+
+/// How a frame left the sender.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum WireState {
+    /// Complete, with a good frame check sequence.
+    #[default]
+    Good,
+    /// Complete, with a wrong frame check sequence.
+    BadCrc,
+    /// The sender gave up in mid-frame.
+    Aborted,
+}
+
+/// A frame on its way, from the destination MAC to the last byte before the check sequence.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct WireFrame {
+    /// The bytes.
+    pub bytes: Vec<u8>,
+    /// How it left the sender.
+    pub state: WireState,
+}
+
+/// One end of a wire. Both ends work from any thread.
+#[derive(Debug)]
+pub struct Plug(End);
+
+#[derive(Debug)]
+enum End {
+    Open,
+    Wire { out: Arc<Lane>, into: Arc<Lane> },
+    Veth { socket: File, scratch: Mutex<Box<[u8]>> },
+}
+
+/// One direction of a wire.
+#[derive(Debug, Default)]
+struct Lane(Mutex<LaneState>);
+
+#[derive(Debug, Default)]
+struct LaneState {
+    frames: VecDeque<WireFrame>,
+    reader: Option<Thread>,
+}
+
+impl Lane {
+    fn lock(&self) -> MutexGuard<'_, LaneState> {
+        // A queue of frames is never left half-changed, whatever panicked.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Plug {
+    /// Nothing plugged in: frames sent are gone, none ever arrive.
+    #[must_use]
+    pub fn open() -> Self {
+        Self(End::Open)
+    }
+
+    /// Both ends of a wire.
+    #[must_use]
+    pub fn pair() -> (Self, Self) {
+        let (there, back) = (Arc::<Lane>::default(), Arc::<Lane>::default());
+        let far = End::Wire { out: Arc::clone(&back), into: Arc::clone(&there) };
+        (Self(End::Wire { out: there, into: back }), Self(far))
+    }
+
+    /// A wire from a port back into itself.
+    #[must_use]
+    pub fn looped() -> Self {
+        let lane = Arc::<Lane>::default();
+        Self(End::Wire { out: Arc::clone(&lane), into: lane })
+    }
+
+    /// A wire to a kernel interface of this network namespace, usually one end of a veth pair:
+    /// what is sent leaves through it, and what arrives at it is received. Needs CAP_NET_RAW.
+    ///
+    /// # Errors
+    ///
+    /// There is no such interface, or the caller may not open a packet socket.
+    pub fn veth(interface: &str) -> io::Result<Self> {
+        let name = std::ffi::CString::new(interface)
+            .map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+        // SAFETY: a NUL-terminated string that outlives the call.
+        let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
+        if index == 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let kind = libc::SOCK_RAW | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+        // SAFETY: no memory is involved.
+        let fd = unsafe { libc::socket(libc::AF_PACKET, kind, 0) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: a descriptor just opened and owned by nobody else.
+        let socket = unsafe { File::from_raw_fd(fd) };
+        // SAFETY: all-zero bytes are a valid sockaddr_ll.
+        let mut addr: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+        addr.sll_family = libc::AF_PACKET as u16;
+        addr.sll_protocol = (libc::ETH_P_ALL as u16).to_be();
+        addr.sll_ifindex = index as i32;
+        let one: libc::c_int = 1;
+        // SAFETY: an int and a sockaddr_ll that outlive the calls, with their true sizes. The
+        // first call keeps this socket from receiving what it sent itself.
+        let failed = unsafe {
+            libc::setsockopt(
+                fd,
+                libc::SOL_PACKET,
+                libc::PACKET_IGNORE_OUTGOING,
+                (&raw const one).cast(),
+                size_of_val(&one) as u32,
+            ) != 0
+                || libc::bind(fd, (&raw const addr).cast(), size_of_val(&addr) as u32) != 0
+        };
+        let scratch = Mutex::new(vec![0; VETH_FRAME_BYTES].into());
+        if failed {
+            Err(io::Error::last_os_error())
+        } else {
+            Ok(Self(End::Veth { socket, scratch }))
+        }
+    }
+
+    /// Is something plugged in? A card shows it as its link state.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        !matches!(self.0, End::Open)
+    }
+
+    /// Puts a frame on the wire. `false`: the wire is full, try again later. A kernel interface
+    /// takes only good frames; others vanish there, as they would in a real port.
+    pub fn send(&self, bytes: &[u8], state: WireState) -> bool {
+        match &self.0 {
+            End::Open => true,
+            End::Wire { out, .. } => {
+                let mut lane = out.lock();
+                if lane.frames.len() >= CAPACITY {
+                    return false;
+                }
+                lane.frames.push_back(WireFrame { bytes: bytes.to_vec(), state });
+                if let Some(reader) = &lane.reader {
+                    reader.unpark();
+                }
+                true
+            }
+            End::Veth { .. } if state != WireState::Good => true,
+            End::Veth { socket, .. } => {
+                let sent = (&mut &*socket).write(bytes);
+                // Anything but a full queue (an interface that is down) loses the frame.
+                !sent.is_err_and(|e| {
+                    matches!(e.raw_os_error(), Some(libc::EAGAIN | libc::ENOBUFS | libc::EINTR))
+                })
+            }
+        }
+    }
+
+    /// The next frame that arrived, if one is waiting.
+    pub fn recv(&self) -> Option<WireFrame> {
+        match &self.0 {
+            End::Open => None,
+            End::Wire { into, .. } => into.lock().frames.pop_front(),
+            End::Veth { socket, scratch } => {
+                let mut scratch = scratch.lock().unwrap_or_else(PoisonError::into_inner);
+                let len = (&mut &*socket).read(&mut scratch).ok()?;
+                let bytes = scratch.get(..len)?.to_vec();
+                Some(WireFrame { bytes, state: WireState::Good })
+            }
+        }
+    }
+
+    /// Names the thread that is unparked whenever a frame arrives, so that it need not spin. A
+    /// veth end wakes nobody: park with a time limit.
+    pub fn wake_on_arrival(&self, reader: Thread) {
+        if let End::Wire { into, .. } = &self.0 {
+            into.lock().reader = Some(reader);
+        }
+    }
+
+    /// The socket behind a veth end, to sleep on.
+    #[must_use]
+    pub fn raw_fd(&self) -> Option<i32> {
+        match &self.0 {
+            End::Veth { socket, .. } => Some(socket.as_raw_fd()),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use linerate_lab::lab_or_skip;
+    use std::time::{Duration, Instant};
+
+    #[test]
+    fn frames_cross_in_order_and_each_way_apart() {
+        let (a, b) = Plug::pair();
+        assert!(a.send(b"one", WireState::Good) && a.send(b"two", WireState::BadCrc));
+        assert!(a.recv().is_none(), "a does not hear itself");
+        assert_eq!(b.recv().map(|f| f.bytes), Some(b"one".to_vec()));
+        assert_eq!(b.recv().map(|f| f.state), Some(WireState::BadCrc));
+        assert!(b.recv().is_none());
+    }
+
+    #[test]
+    fn a_full_wire_refuses_and_loses_nothing() {
+        let wire = Plug::looped();
+        let sent = (0..=CAPACITY).take_while(|_| wire.send(b"x", WireState::Good)).count();
+        assert_eq!(sent, CAPACITY);
+        assert!(wire.recv().is_some());
+        assert!(wire.send(b"x", WireState::Good));
+    }
+
+    #[test]
+    fn an_arrival_wakes_the_reader() {
+        let (a, b) = Plug::pair();
+        let reader = std::thread::spawn(move || {
+            b.wake_on_arrival(std::thread::current());
+            let limit = Instant::now() + Duration::from_secs(30);
+            while Instant::now() < limit {
+                if b.recv().is_some() {
+                    return true;
+                }
+                std::thread::park_timeout(Duration::from_secs(30));
+            }
+            false
+        });
+        a.send(b"x", WireState::Good);
+        assert!(reader.join().unwrap());
+    }
+
+    #[test]
+    fn a_veth_end_reaches_the_kernel_both_ways() {
+        let lab = lab_or_skip!();
+        let a = lab.in_a(|| Plug::veth("v0")).unwrap();
+        let b = lab.in_b(|| Plug::veth("v1")).unwrap();
+        let mut frame = [0xab_u8; 60];
+        frame[12..14].copy_from_slice(&[0x88, 0xb5]);
+        assert!(a.send(&frame, WireState::Good));
+        let limit = Instant::now() + Duration::from_secs(10);
+        let got = loop {
+            match b.recv() {
+                Some(f) if f.bytes.len() >= 14 && f.bytes[12..14] == [0x88, 0xb5] => break f,
+                _ => assert!(Instant::now() < limit, "the frame never arrived"),
+            }
+        };
+        assert_eq!(got.bytes, frame);
+        assert!(lab.in_a(|| Plug::veth("no-such-if")).is_err());
+    }
+}
