@@ -12,6 +12,7 @@ pub mod clock;
 mod error;
 mod flow;
 mod frame;
+pub mod loops;
 pub mod packet;
 pub mod pool;
 mod rx;
