@@ -1,0 +1,156 @@
+//! A receive queue of any backend.
+
+use linerate_common::{
+    BufRx, ClockInfo, Clocked, Error, ErrorKind, FlowSpec, FrameRx, RuleId, RxFrame, RxStats,
+    SetupError, Steer, Waitable,
+};
+
+use crate::backend::Backend;
+use crate::file::{FileError, FileRx};
+
+/// What a queue of your own must be to travel as [`AnyRx::Custom`]. Implemented for all that fit.
+pub trait CustomRx: FrameRx + Clocked + Send {}
+
+impl<R: FrameRx + Clocked + Send> CustomRx for R {}
+
+/// A receive queue of whichever backend was opened.
+///
+/// Costs one `match` a burst: `poll` runs the backend's own fused loop. A program that wants one
+/// backend only can take the queue out of its variant.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum AnyRx {
+    /// A capture file.
+    File(Box<FileRx>),
+    /// A queue that this crate does not know.
+    Custom(Box<dyn CustomRx>),
+}
+
+/// The same expression on the queue in each variant.
+macro_rules! each {
+    ($self:expr, $queue:ident => $body:expr) => {
+        match $self {
+            AnyRx::File($queue) => $body,
+            AnyRx::Custom($queue) => $body,
+        }
+    };
+}
+
+impl AnyRx {
+    /// The backend, `None` for a queue of your own.
+    #[must_use]
+    pub fn backend(&self) -> Option<Backend> {
+        match self {
+            Self::File(_) => Some(Backend::Pcap),
+            Self::Custom(_) => None,
+        }
+    }
+
+    /// Has the queue shown its last frame? Only a file ends; a card never does.
+    #[must_use]
+    pub fn finished(&self) -> bool {
+        match self {
+            Self::File(rx) => rx.finished(),
+            _ => false,
+        }
+    }
+
+    /// Why a capture file could not be read to its end, after `acquire` failed.
+    #[must_use]
+    pub fn failure(&self) -> Option<&FileError> {
+        match self {
+            Self::File(rx) => rx.failure(),
+            _ => None,
+        }
+    }
+
+    /// The queue's [`BufRx`] capability, where frames arrive in buffers of a pool.
+    pub fn buf_rx(&mut self) -> Option<&mut dyn BufRx> {
+        match self {
+            Self::File(_) | Self::Custom(_) => None,
+        }
+    }
+}
+
+impl FrameRx for AnyRx {
+    #[inline]
+    fn acquire(&mut self, max: usize) -> Result<usize, Error> {
+        each!(self, q => q.acquire(max))
+    }
+
+    #[inline]
+    fn len(&self) -> usize {
+        each!(self, q => q.len())
+    }
+
+    #[inline]
+    fn frame(&self, i: usize) -> RxFrame<'_> {
+        each!(self, q => q.frame(i))
+    }
+
+    #[inline]
+    fn release(&mut self) {
+        each!(self, q => q.release());
+    }
+
+    fn stats(&mut self) -> RxStats {
+        each!(self, q => q.stats())
+    }
+
+    fn waitable(&mut self) -> Option<&mut dyn Waitable> {
+        each!(self, q => q.waitable())
+    }
+
+    #[inline]
+    fn poll<F: FnMut(RxFrame<'_>)>(&mut self, max: usize, mut f: F) -> Result<usize, Error> {
+        match self {
+            Self::File(q) => q.poll(max, f),
+            // Behind a `dyn` there is no fused loop to call.
+            Self::Custom(q) => {
+                let n = q.acquire(max)?;
+                for i in 0..n {
+                    f(q.frame(i));
+                }
+                q.release();
+                Ok(n)
+            }
+        }
+    }
+}
+
+impl Clocked for AnyRx {
+    fn clock(&self) -> ClockInfo {
+        each!(self, q => q.clock())
+    }
+}
+
+impl Steer for AnyRx {
+    fn add(&mut self, flow: &FlowSpec) -> Result<RuleId, SetupError> {
+        match self {
+            Self::File(_) | Self::Custom(_) => Err(not_steerable(self.backend(), Some(flow))),
+        }
+    }
+
+    fn remove(&mut self, _rule: RuleId) -> Result<(), SetupError> {
+        match self {
+            Self::File(_) | Self::Custom(_) => Err(not_steerable(self.backend(), None)),
+        }
+    }
+}
+
+#[cold]
+fn not_steerable(backend: Option<Backend>, flow: Option<&FlowSpec>) -> SetupError {
+    let what = match flow {
+        Some(flow) => format!("cannot select {flow}: the queue shows every frame"),
+        None => "the queue has no rules".to_owned(),
+    };
+    SetupError::new(ErrorKind::Unsupported, "steer", what)
+        .on(backend.map_or("custom queue", Backend::name))
+        .remedy("select in the handler with FlowSpec::matches")
+}
+
+impl std::fmt::Debug for dyn CustomRx {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("CustomRx")
+    }
+}

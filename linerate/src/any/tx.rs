@@ -1,0 +1,93 @@
+//! A transmit queue of any backend.
+
+use linerate_common::{BufTx, Error, FrameTx, TxStamps, TxStats};
+
+use crate::backend::Backend;
+
+/// A transmit queue of whichever backend was opened.
+#[non_exhaustive]
+pub enum AnyTx {
+    /// A queue that this crate does not know.
+    Custom(Box<dyn FrameTx + Send>),
+}
+
+/// The same expression on the queue in each variant.
+macro_rules! each {
+    ($self:expr, $queue:ident => $body:expr) => {
+        match $self {
+            AnyTx::Custom($queue) => $body,
+        }
+    };
+}
+
+impl AnyTx {
+    /// The backend, `None` for a queue of your own.
+    #[must_use]
+    pub fn backend(&self) -> Option<Backend> {
+        match self {
+            Self::Custom(_) => None,
+        }
+    }
+
+    /// The queue's [`BufTx`] capability, where it sends buffers of a pool.
+    pub fn buf_tx(&mut self) -> Option<&mut dyn BufTx> {
+        match self {
+            Self::Custom(_) => None,
+        }
+    }
+
+    /// The queue's [`TxStamps`] capability, where it can say when frames left.
+    pub fn stamps(&mut self) -> Option<&mut dyn TxStamps> {
+        match self {
+            Self::Custom(_) => None,
+        }
+    }
+}
+
+impl FrameTx for AnyTx {
+    #[inline]
+    fn max_len(&self) -> usize {
+        each!(self, q => q.max_len())
+    }
+
+    #[inline]
+    fn room(&self) -> usize {
+        each!(self, q => q.room())
+    }
+
+    #[inline]
+    fn reserve(&mut self, len: usize) -> Option<&mut [u8]> {
+        each!(self, q => q.reserve(len))
+    }
+
+    #[inline]
+    fn commit(&mut self, len: usize) {
+        each!(self, q => q.commit(len));
+    }
+
+    #[inline]
+    fn kick(&mut self) -> Result<(), Error> {
+        each!(self, q => q.kick())
+    }
+
+    #[inline]
+    fn reap(&mut self) -> usize {
+        each!(self, q => q.reap())
+    }
+
+    fn stats(&mut self) -> TxStats {
+        each!(self, q => q.stats())
+    }
+
+    #[inline]
+    fn send(&mut self, frame: &[u8]) -> Result<bool, Error> {
+        each!(self, q => q.send(frame))
+    }
+}
+
+impl std::fmt::Debug for AnyTx {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let name = self.backend().map_or("custom", Backend::name);
+        f.debug_tuple("AnyTx").field(&name).finish()
+    }
+}

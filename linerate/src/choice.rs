@@ -1,0 +1,136 @@
+//! Which backend an interface gets, and why not the others.
+
+use std::fmt;
+
+use crate::arm::{self, Opened, Request};
+use crate::backend::Backend;
+use crate::error::OpenError;
+use crate::interface::{self, Interface};
+use crate::uri::Uri;
+
+/// What became of one backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Verdict {
+    /// It is open.
+    Chosen,
+    /// Nothing speaks against it.
+    Works,
+    /// It cannot work here: wrong driver, missing right, missing library, not compiled in.
+    Unfit,
+    /// It looked fit, but opening it failed.
+    Failed,
+    /// A better one was open already.
+    Spare,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Chosen => "chosen",
+            Self::Works => "works",
+            Self::Unfit => "unfit",
+            Self::Failed => "failed",
+            Self::Spare => "spare",
+        })
+    }
+}
+
+/// One backend that was considered, and the reason for its verdict in a few words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    /// The backend.
+    pub backend: Backend,
+    /// What became of it.
+    pub verdict: Verdict,
+    /// Why; with the remedy, where there is one.
+    pub reason: String,
+}
+
+impl Candidate {
+    pub(crate) fn new(backend: Backend, verdict: Verdict, reason: impl Into<String>) -> Self {
+        Self { backend, verdict, reason: reason.into() }
+    }
+}
+
+/// The backends that serve interfaces of this host, best first.
+const PREFERENCE: [Backend; 6] = [
+    Backend::Efvi,
+    Backend::Verbs,
+    Backend::Exanic,
+    Backend::Afxdp,
+    Backend::Afpacket,
+    Backend::Udp,
+];
+
+/// The verdict on every backend for this interface, best first, with nothing opened.
+pub(crate) fn survey(interface: &Interface) -> Vec<Candidate> {
+    PREFERENCE.iter().map(|backend| survey_one(*backend, interface)).collect()
+}
+
+fn survey_one(backend: Backend, interface: &Interface) -> Candidate {
+    let fits = arm::fits_driver(backend, interface).and_then(|()| {
+        if !backend.compiled() {
+            return Err(format!("this build lacks the cargo feature {:?}", backend.name()));
+        }
+        arm::survey(backend, interface)
+    });
+    match fits {
+        Ok(remark) => Candidate::new(backend, Verdict::Works, remark),
+        Err(why) => Candidate::new(backend, Verdict::Unfit, why),
+    }
+}
+
+/// Opens the best backend that works for this interface and request.
+pub(crate) fn open(
+    uri: &Uri,
+    request: &Request,
+) -> Result<(Backend, Opened, Vec<Candidate>), OpenError> {
+    let Some(interface) = interface::named(&uri.target) else {
+        let list = interface::all();
+        let names: Vec<_> = list.iter().map(|i| i.name.as_str()).collect();
+        let detail = format!("no such interface{}", crate::uri::choices(&uri.target, &names));
+        return Err(OpenError::uri(&uri.text, detail));
+    };
+    let mut tried = Vec::new();
+    let mut opened: Option<(Backend, Opened)> = None;
+    for backend in PREFERENCE {
+        if let Some((best, _)) = &opened {
+            let reason = format!("{best} is preferred");
+            tried.push(Candidate::new(backend, Verdict::Spare, reason));
+            continue;
+        }
+        let candidate = survey_one(backend, &interface);
+        if candidate.verdict != Verdict::Works {
+            tried.push(candidate);
+            continue;
+        }
+        match arm::open(backend, &uri.with_backend(backend), request) {
+            Ok(port) => {
+                tried.push(Candidate::new(backend, Verdict::Chosen, candidate.reason));
+                opened = Some((backend, port));
+            }
+            Err(e) => tried.push(Candidate::new(backend, Verdict::Failed, without_port(&e))),
+        }
+    }
+    match opened {
+        Some((backend, port)) => Ok((backend, port, tried)),
+        None => {
+            // Cards of other makers are no news to someone whose card is not theirs.
+            tried.retain(|c| arm::fits_driver(c.backend, &interface).is_ok());
+            Err(OpenError::NoneWorks { port: uri.text.clone(), tried })
+        }
+    }
+}
+
+/// The error's text without the port in front, which the reader knows.
+fn without_port(e: &OpenError) -> String {
+    let text = e.to_string();
+    match e {
+        OpenError::Setup(_) => match text.split_once(": ") {
+            Some((port, rest)) if port.contains(':') && !port.contains(' ') => rest.to_owned(),
+            _ => text,
+        },
+        _ => text,
+    }
+}

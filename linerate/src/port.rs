@@ -1,0 +1,188 @@
+//! A port: the queues behind one interface, card or file.
+
+use linerate_common::FlowSpec;
+
+use crate::any::{AnyRx, AnyTx};
+use crate::arm::{self, Request};
+use crate::backend::Backend;
+use crate::choice::{self, Candidate, Verdict};
+use crate::error::OpenError;
+use crate::interface::{self, Interface};
+use crate::uri::Uri;
+
+/// Which of its two directions a port is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Direction {
+    /// Receiving, and sending where the backend and the process's rights allow.
+    #[default]
+    Both,
+    /// Receiving only.
+    Rx,
+    /// Sending only.
+    Tx,
+}
+
+/// What a port is to be opened for. Made by [`port()`](crate::port()).
+#[derive(Debug, Clone)]
+#[must_use = "a builder opens nothing until `open`"]
+pub struct PortBuilder {
+    uri: String,
+    request: Request,
+    join: bool,
+}
+
+impl PortBuilder {
+    pub(crate) fn new(uri: &str) -> Self {
+        Self { uri: uri.to_owned(), request: Request::default(), join: true }
+    }
+
+    /// Asks for one more flow. Without any, a port receives every frame.
+    pub fn flow(mut self, flow: FlowSpec) -> Self {
+        self.request.flows.push(flow);
+        self
+    }
+
+    /// Asks for several flows more.
+    pub fn flows(mut self, flows: impl IntoIterator<Item = FlowSpec>) -> Self {
+        self.request.flows.extend(flows);
+        self
+    }
+
+    /// Also receives frames to other stations' addresses. Off by default.
+    pub fn promiscuous(mut self, on: bool) -> Self {
+        self.request.promiscuous = on;
+        self
+    }
+
+    /// Opens one direction only. Both by default.
+    pub fn direction(mut self, direction: Direction) -> Self {
+        self.request.direction = direction;
+        self
+    }
+
+    /// Joins the multicast groups among the flows, and stays joined as long as the [`Port`]
+    /// lives. On by default; turn it off when something else has joined them.
+    pub fn join(mut self, on: bool) -> Self {
+        self.join = on;
+        self
+    }
+
+    /// Opens the port.
+    ///
+    /// # Errors
+    ///
+    /// The name is not understood, or the port cannot be opened; the message is one line that
+    /// says what to do.
+    pub fn open(self) -> Result<Port, OpenError> {
+        let uri = Uri::parse(&self.uri)?;
+        let (backend, opened, choice) = match uri.backend {
+            Some(backend) => {
+                let opened = arm::open(backend, &uri, &self.request)?;
+                let chosen = Candidate::new(backend, Verdict::Chosen, "named");
+                (backend, opened, vec![chosen])
+            }
+            None => choice::open(&uri, &self.request)?,
+        };
+        let uri = if uri.backend.is_some() { uri } else { uri.with_backend(backend) };
+        Ok(Port {
+            name: uri.target,
+            uri: uri.text,
+            backend,
+            choice,
+            notices: opened.notices,
+            rx: opened.rx,
+            tx: opened.tx,
+        })
+    }
+}
+
+/// An open port.
+///
+/// Its queues are plain fields: use them in place, or move them to threads of their own, one
+/// owner each. Keep the rest of the port as long as its queues are used: it holds the multicast
+/// memberships.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Port {
+    /// The receive queues. Most ports have one; `queue=0..3` gives four. Empty for a port that
+    /// was opened for sending.
+    pub rx: Vec<AnyRx>,
+    /// The transmit queue, where there is one.
+    pub tx: Option<AnyTx>,
+    name: String,
+    uri: String,
+    backend: Backend,
+    choice: Vec<Candidate>,
+    notices: Vec<String>,
+}
+
+impl Port {
+    /// Interface, device or file: the URI without backend and options.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The whole name, with the backend that was chosen: opening this again gives the same port.
+    #[must_use]
+    pub fn uri(&self) -> &str {
+        &self.uri
+    }
+
+    /// The backend in use.
+    #[must_use]
+    pub fn backend(&self) -> Backend {
+        self.backend
+    }
+
+    /// Every backend that was considered, best first, and why it was (not) taken.
+    #[must_use]
+    pub fn choice(&self) -> &[Candidate] {
+        &self.choice
+    }
+
+    /// What the user should know though it is no error: a fallback to small pages, a copy mode.
+    #[must_use]
+    pub fn notices(&self) -> &[String] {
+        &self.notices
+    }
+
+    /// The queues, and what must be kept as long as they are used.
+    pub fn into_parts(self) -> (Vec<AnyRx>, Option<AnyTx>, PortGuard) {
+        (self.rx, self.tx, PortGuard {})
+    }
+}
+
+/// What keeps an open port working apart from its queues: the multicast memberships.
+#[derive(Debug)]
+#[must_use = "dropping the guard leaves the multicast groups"]
+pub struct PortGuard {}
+
+/// An interface of this machine, and what could be opened on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PortInfo {
+    /// The interface.
+    pub interface: Interface,
+    /// Every backend, best first: would it work here, for this user, and why not?
+    pub backends: Vec<Candidate>,
+}
+
+impl PortInfo {
+    /// The backend that [`open`](crate::open) would try first.
+    #[must_use]
+    pub fn best(&self) -> Option<Backend> {
+        self.backends.iter().find(|c| c.verdict == Verdict::Works).map(|c| c.backend)
+    }
+}
+
+/// Every network interface of this machine (of this network namespace) with the verdict on each
+/// backend. Needs no rights, opens nothing and changes nothing; a backend that passes may still
+/// refuse a particular request.
+#[must_use]
+pub fn ports() -> Vec<PortInfo> {
+    interface::all()
+        .into_iter()
+        .map(|interface| PortInfo { backends: choice::survey(&interface), interface })
+        .collect()
+}
