@@ -1,5 +1,7 @@
 //! Files of every kind made here, then cut at every byte, bent and replaced by noise.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::io::{Cursor, Read, Write as _};
 
 use linerate::file::{FileErrorKind, FileRx, InterfaceOptions, Reader, Writer};

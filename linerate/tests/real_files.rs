@@ -1,5 +1,7 @@
 //! The four real captures: exact counts, and the same bytes and times that tshark reads.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::Command;
