@@ -1,4 +1,75 @@
-//! Frames off a network card: ef_vi, verbs, ExaNIC, AF_XDP, AF_PACKET and UDP behind one zero-copy trait.
+//! Frames off a network card: ef_vi, verbs, ExaNIC, AF_XDP, AF_PACKET and UDP behind one
+//! zero-copy trait.
+//!
+//! Write a market-data or trading program once. On a laptop it runs over a UDP socket without
+//! any rights, in CI over a veth pair or a capture file, and in the rack over the card's own
+//! kernel bypass, with no change but the name of the port.
+//!
+//! ```no_run
+//! use linerate::prelude::*;
+//!
+//! // The best backend that works for this user on this interface; joins the group.
+//! let mut port = linerate::port("eth2").flow("239.1.1.1:5000".parse()?).open()?;
+//! for candidate in port.choice() {
+//!     println!("{}: {}, {}", candidate.backend, candidate.verdict, candidate.reason);
+//! }
+//! loop {
+//!     // Up to 64 frames at a time, lent from where the card put them.
+//!     port.rx[0].poll(64, |frame| {
+//!         println!("{} ns: {} bytes", frame.meta.ts_ns, frame.bytes.len());
+//!     })?;
+//! }
+//! # #[allow(unreachable_code)]
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Ports
+//!
+//! A port's name is an interface, or a backend with its target and options:
+//!
+//! | name | what it opens |
+//! |---|---|
+//! | `eth2` | the best backend that works here; [`Port::choice`] tells which and why not the others |
+//! | `afxdp:eth2?queue=0..3&mode=zerocopy` | AF_XDP sockets |
+//! | `afpacket:eth2?ring_mb=64` | an AF_PACKET ring |
+//! | `udp:eth2` | UDP sockets: no rights needed |
+//! | `efvi:eth2`, `verbs:mlx5_0/1`, `exanic:exanic0/0` | a vendor's kernel bypass |
+//! | `sim:efvi` | a simulated card |
+//! | `pcap:FILE` | a capture file, see [`mod@file`] |
+//!
+//! [`open`] takes the name alone; [`port()`] also takes flows, direction and the rest. [`ports`]
+//! lists the interfaces with the verdict on each backend. An error is one line that says what to
+//! do about it.
+//!
+//! The order of an automatic choice is: the vendor's bypass when the interface's driver is the
+//! vendor's, AF_XDP, AF_PACKET, UDP. A backend is passed over when its driver, library or rights
+//! are missing, when it cannot select the flows that were asked for, or when opening it fails.
+//!
+//! # Queues
+//!
+//! [`AnyRx`] and [`AnyTx`] are enums over the backends' queues, matched once per burst. They
+//! implement [`FrameRx`] and [`FrameTx`], where the rules are; [`loops`] has event loops over
+//! one or several of them, [`pool`] the DMA buffers behind [`BufRx`] and [`BufTx`].
+//!
+//! # Features
+//!
+//! One per backend, additive; none changes a trait. `default` is what the kernel always offers.
+//!
+//! | feature | backend | in `default` |
+//! |---|---|---|
+//! | `afpacket` | AF_PACKET | yes |
+//! | `udp` | UDP sockets | yes |
+//! | `afxdp` | AF_XDP | yes |
+//! | `efvi` | ef_vi (Solarflare, AMD) | |
+//! | `verbs` | raw packet queues over libibverbs (Mellanox, NVIDIA) | |
+//! | `exanic` | libexanic (Exablaze, Cisco) | |
+//! | `sim` | simulated cards | |
+//! | `full` | all of them | |
+//!
+//! # For backend authors
+//!
+//! Depend on `linerate-common`, not on this crate. A queue that this crate does not know travels
+//! as [`AnyRx::Custom`] or [`AnyTx::Custom`].
 
 #![allow(dead_code)] // Until the first backend is wired in.
 
@@ -9,7 +80,9 @@ mod choice;
 mod error;
 pub mod file;
 mod interface;
+mod join;
 mod port;
+pub mod prelude;
 mod uri;
 
 pub use any::{AnyRx, AnyTx, CustomRx};

@@ -1,6 +1,6 @@
 //! A port: the queues behind one interface, card or file.
 
-use linerate_common::FlowSpec;
+use linerate_common::{FlowSpec, Membership};
 
 use crate::any::{AnyRx, AnyTx};
 use crate::arm::{self, Request};
@@ -8,6 +8,7 @@ use crate::backend::Backend;
 use crate::choice::{self, Candidate, Verdict};
 use crate::error::OpenError;
 use crate::interface::{self, Interface};
+use crate::join;
 use crate::uri::Uri;
 
 /// Which of its two directions a port is opened for.
@@ -84,14 +85,23 @@ impl PortBuilder {
             None => choice::open(&uri, &self.request)?,
         };
         let uri = if uri.backend.is_some() { uri } else { uri.with_backend(backend) };
+        let mut notices = opened.notices;
+        let memberships = match &opened.join_on {
+            Some(interface) if self.join && self.request.direction != Direction::Tx => {
+                join::join(interface, &self.request.flows, &mut notices)
+                    .map_err(|e| e.on(&uri.text))?
+            }
+            _ => Vec::new(),
+        };
         Ok(Port {
             name: uri.target,
             uri: uri.text,
             backend,
             choice,
-            notices: opened.notices,
+            notices,
             rx: opened.rx,
             tx: opened.tx,
+            memberships,
         })
     }
 }
@@ -114,6 +124,7 @@ pub struct Port {
     backend: Backend,
     choice: Vec<Candidate>,
     notices: Vec<String>,
+    memberships: Vec<Membership>,
 }
 
 impl Port {
@@ -149,14 +160,31 @@ impl Port {
 
     /// The queues, and what must be kept as long as they are used.
     pub fn into_parts(self) -> (Vec<AnyRx>, Option<AnyTx>, PortGuard) {
-        (self.rx, self.tx, PortGuard {})
+        (self.rx, self.tx, PortGuard { memberships: self.memberships })
+    }
+
+    /// The multicast groups that the port has joined: one for the interface, one more for each
+    /// VLAN. Empty where the queues join by themselves (`udp`).
+    #[must_use]
+    pub fn memberships(&self) -> &[Membership] {
+        &self.memberships
     }
 }
 
 /// What keeps an open port working apart from its queues: the multicast memberships.
 #[derive(Debug)]
 #[must_use = "dropping the guard leaves the multicast groups"]
-pub struct PortGuard {}
+pub struct PortGuard {
+    memberships: Vec<Membership>,
+}
+
+impl PortGuard {
+    /// As [`Port::memberships`].
+    #[must_use]
+    pub fn memberships(&self) -> &[Membership] {
+        &self.memberships
+    }
+}
 
 /// An interface of this machine, and what could be opened on it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -25,6 +25,9 @@ pub(crate) struct Opened {
     pub(crate) rx: Vec<AnyRx>,
     pub(crate) tx: Option<AnyTx>,
     pub(crate) notices: Vec<String>,
+    /// The interface on which to join the multicast groups among the flows. `None` where there
+    /// is none (a file) or where the queues join themselves.
+    pub(crate) join_on: Option<String>,
 }
 
 /// Opens the port through the backend that its URI names.
