@@ -123,6 +123,13 @@ impl FrameCache {
         true
     }
 
+    /// Ends every loan at once: for a queue that was reset and has let go of all its frames.
+    pub fn reclaim(&mut self) {
+        for id in 0..self.pool.frames() {
+            self.free(id);
+        }
+    }
+
     /// Is the frame with the card or in a window of this queue?
     #[inline]
     #[must_use]

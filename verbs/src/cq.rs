@@ -1,0 +1,293 @@
+//! Completion queues: the extended kind with timestamps where the card has it, else the basic.
+
+use std::os::fd::BorrowedFd;
+use std::ptr::{NonNull, null_mut};
+use std::sync::Arc;
+
+use linerate_common::{Error, ErrorKind, SetupError};
+use linerate_ibverbs_sys::{self as sys, inline};
+
+use crate::channel::Channel;
+use crate::device::Context;
+use crate::error::{check, last};
+
+/// Completions read in one call of the basic kind.
+const BATCH: usize = 64;
+
+/// What a queue's completions carry beyond length and status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stamp {
+    /// ns of the card's wall clock.
+    Wallclock,
+    /// Raw ticks, or seconds and ns packed: told apart by value.
+    Raw,
+    /// Nothing.
+    None,
+}
+
+/// One completion, with the fields that are valid for its status.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Completion {
+    pub(crate) wr_id: u64,
+    pub(crate) status: u32,
+    pub(crate) byte_len: u32,
+    pub(crate) wc_flags: u32,
+    /// Raw stamp, 0 when there is none.
+    pub(crate) stamp: u64,
+    /// Tag of the flow that matched, 0 when there is none.
+    pub(crate) tag: u32,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Basic(NonNull<sys::ibv_cq>),
+    Extended { raw: NonNull<sys::ibv_cq_ex>, stamp: Stamp, tags: bool },
+}
+
+/// A completion queue.
+#[derive(Debug)]
+pub(crate) struct Cq {
+    kind: Kind,
+    channel: Option<Arc<Channel>>,
+    context: Arc<Context>,
+}
+
+// SAFETY: providers lock a queue unless it was created single-threaded, which we do not ask for.
+unsafe impl Send for Cq {}
+// SAFETY: as above.
+unsafe impl Sync for Cq {}
+
+impl Cq {
+    /// A queue of at least `entries`, with the best stamps and tags that the card grants: asked
+    /// for from the most to the least, since a refused flag fails the whole creation.
+    pub(crate) fn create(
+        context: &Arc<Context>,
+        entries: u32,
+        channel: Option<Arc<Channel>>,
+        stamps: bool,
+    ) -> Result<Arc<Self>, SetupError> {
+        let wall = sys::IBV_WC_EX_WITH_COMPLETION_TIMESTAMP_WALLCLOCK;
+        let raw = sys::IBV_WC_EX_WITH_COMPLETION_TIMESTAMP;
+        let tag = sys::IBV_WC_EX_WITH_FLOW_TAG;
+        let ladder = [
+            (wall | tag, Stamp::Wallclock, true),
+            (wall, Stamp::Wallclock, false),
+            (raw | tag, Stamp::Raw, true),
+            (raw, Stamp::Raw, false),
+            (tag, Stamp::None, true),
+        ];
+        for (flags, stamp, tags) in ladder {
+            if stamp != Stamp::None && !stamps {
+                continue;
+            }
+            if let Some(kind) = extended(context, entries, channel.as_deref(), flags, stamp, tags) {
+                return Ok(Arc::new(Self { kind, channel, context: context.clone() }));
+            }
+        }
+        let channel_raw = channel.as_ref().map_or(null_mut(), |c| c.as_raw());
+        // SAFETY: a live context, and a channel of it or null.
+        let raw = unsafe {
+            (context.library().ibv_create_cq)(
+                context.as_raw(),
+                i32::try_from(entries).unwrap_or(i32::MAX),
+                null_mut(),
+                channel_raw,
+                0,
+            )
+        };
+        let Some(raw) = NonNull::new(raw) else {
+            return Err(last("ibv_create_cq").on(context.name()));
+        };
+        Ok(Arc::new(Self { kind: Kind::Basic(raw), channel, context: context.clone() }))
+    }
+
+    /// What kind of stamp [`Completion::stamp`] holds.
+    pub(crate) fn stamp(&self) -> Stamp {
+        match self.kind {
+            Kind::Basic(_) => Stamp::None,
+            Kind::Extended { stamp, .. } => stamp,
+        }
+    }
+
+    pub(crate) fn as_raw(&self) -> *mut sys::ibv_cq {
+        match self.kind {
+            Kind::Basic(raw) => raw.as_ptr(),
+            Kind::Extended { raw, .. } => inline::cq_ex_to_cq(raw.as_ptr()),
+        }
+    }
+
+    /// Do completions say which flow matched?
+    pub(crate) fn has_tags(&self) -> bool {
+        matches!(self.kind, Kind::Extended { tags: true, .. })
+    }
+
+    /// Can it be slept on?
+    pub(crate) fn has_channel(&self) -> bool {
+        self.channel.is_some()
+    }
+
+    /// What becomes readable after [`arm`](Self::arm); without a channel the device's event
+    /// descriptor, which says when the device itself has something to tell.
+    pub(crate) fn wait_fd(&self) -> BorrowedFd<'_> {
+        match &self.channel {
+            Some(channel) => channel.fd(),
+            // SAFETY: the context's own descriptor, open while the context lives.
+            None => unsafe { BorrowedFd::borrow_raw((*self.context.as_raw()).async_fd) },
+        }
+    }
+
+    /// Takes completions; 0 when there are none.
+    #[inline]
+    pub(crate) fn poll(&self, out: &mut [Completion]) -> Result<usize, Error> {
+        match self.kind {
+            Kind::Basic(raw) => poll_basic(raw, out),
+            Kind::Extended { raw, stamp, tags } => poll_extended(raw, stamp, tags, out),
+        }
+    }
+
+    /// Asks for one event at the next completion, after taking the events of the last arming.
+    pub(crate) fn arm(&self) -> Result<(), Error> {
+        let Some(channel) = &self.channel else {
+            return Err(Error::new(ErrorKind::Unsupported, "ibv_req_notify_cq"));
+        };
+        channel.drain()?;
+        // SAFETY: a live queue with a channel.
+        match unsafe { inline::req_notify_cq(self.as_raw(), 0) } {
+            0 => Ok(()),
+            errno => Err(Error::os("ibv_req_notify_cq", errno.abs())),
+        }
+    }
+}
+
+impl Drop for Cq {
+    fn drop(&mut self) {
+        // SAFETY: queue pairs that used it held an Arc of it and are gone; every event taken
+        // was acknowledged, so this does not wait.
+        let rc = unsafe { (self.context.library().ibv_destroy_cq)(self.as_raw()) };
+        debug_assert!(check("ibv_destroy_cq", rc).is_ok());
+    }
+}
+
+/// Tries one rung of the ladder; `None` when the card refuses it or a reader is missing.
+fn extended(
+    context: &Context,
+    entries: u32,
+    channel: Option<&Channel>,
+    flags: u64,
+    stamp: Stamp,
+    tags: bool,
+) -> Option<Kind> {
+    let mut attr = sys::ibv_cq_init_attr_ex {
+        cqe: entries,
+        cq_context: null_mut(),
+        channel: channel.map_or(null_mut(), Channel::as_raw),
+        comp_vector: 0,
+        wc_flags: flags | sys::IBV_WC_EX_WITH_BYTE_LEN,
+        comp_mask: 0,
+        flags: 0,
+        parent_domain: null_mut(),
+    };
+    // SAFETY: a live context and complete attributes.
+    let raw = NonNull::new(unsafe { inline::create_cq_ex(context.as_raw(), &mut attr) })?;
+    // SAFETY: a live queue; the readers are set when it is created and do not change.
+    let complete = unsafe {
+        let cq = raw.as_ptr();
+        let stamps = match stamp {
+            Stamp::Wallclock => (*cq).read_completion_wallclock_ns.is_some(),
+            Stamp::Raw => (*cq).read_completion_ts.is_some(),
+            Stamp::None => true,
+        };
+        let basic = (*cq).start_poll.is_some()
+            && (*cq).next_poll.is_some()
+            && (*cq).end_poll.is_some()
+            && (*cq).read_byte_len.is_some()
+            && (*cq).read_wc_flags.is_some();
+        basic && stamps && (!tags || (*cq).read_flow_tag.is_some())
+    };
+    if complete {
+        return Some(Kind::Extended { raw, stamp, tags });
+    }
+    // SAFETY: nobody else knows of this queue.
+    unsafe { (context.library().ibv_destroy_cq)(inline::cq_ex_to_cq(raw.as_ptr())) };
+    None
+}
+
+#[inline]
+fn poll_basic(raw: NonNull<sys::ibv_cq>, out: &mut [Completion]) -> Result<usize, Error> {
+    let mut wcs = [sys::ibv_wc::default(); BATCH];
+    let want = out.len().min(BATCH);
+    // SAFETY: a live queue, and room for `want` completions.
+    let n = unsafe { inline::poll_cq(raw.as_ptr(), want as i32, wcs.as_mut_ptr()) };
+    let Ok(n) = usize::try_from(n) else {
+        return Err(Error { kind: ErrorKind::QueueLost, op: "ibv_poll_cq", errno: 0 });
+    };
+    for (wc, entry) in wcs.iter().zip(out.iter_mut()).take(n) {
+        let ok = wc.status == sys::IBV_WC_SUCCESS;
+        *entry = Completion {
+            wr_id: wc.wr_id,
+            status: wc.status,
+            byte_len: if ok { wc.byte_len } else { 0 },
+            wc_flags: if ok { wc.wc_flags } else { 0 },
+            stamp: 0,
+            tag: 0,
+        };
+    }
+    Ok(n.min(want))
+}
+
+#[inline]
+fn poll_extended(
+    raw: NonNull<sys::ibv_cq_ex>,
+    stamp: Stamp,
+    tags: bool,
+    out: &mut [Completion],
+) -> Result<usize, Error> {
+    let cq = raw.as_ptr();
+    let lost = |errno: i32| Error { kind: ErrorKind::QueueLost, op: "ibv_start_poll", errno };
+    // SAFETY: a live queue of the extended kind; `extended` checked that the readers are there.
+    // `end_poll` is called exactly if `start_poll` answered 0. Fields other than status and
+    // wr_id are read only of completions that succeeded.
+    unsafe {
+        let (Some(start), Some(next), Some(end)) =
+            ((*cq).start_poll, (*cq).next_poll, (*cq).end_poll)
+        else {
+            return Err(lost(0));
+        };
+        if out.is_empty() {
+            return Ok(0);
+        }
+        let mut attr = sys::ibv_poll_cq_attr::default();
+        match start(cq, &mut attr) {
+            0 => {}
+            // EBUSY: the wall clock is being updated (since rdma-core 65). The next poll has it.
+            libc::ENOENT | libc::EBUSY => return Ok(0),
+            errno => return Err(lost(errno.abs())),
+        }
+        let mut n = 0;
+        loop {
+            let mut entry =
+                Completion { wr_id: (*cq).wr_id, status: (*cq).status, ..Completion::default() };
+            if entry.status == sys::IBV_WC_SUCCESS {
+                entry.byte_len = (*cq).read_byte_len.map_or(0, |read| read(cq));
+                entry.wc_flags = (*cq).read_wc_flags.map_or(0, |read| read(cq));
+                entry.stamp = match stamp {
+                    Stamp::Wallclock => {
+                        (*cq).read_completion_wallclock_ns.map_or(0, |read| read(cq))
+                    }
+                    Stamp::Raw => (*cq).read_completion_ts.map_or(0, |read| read(cq)),
+                    Stamp::None => 0,
+                };
+                if tags {
+                    entry.tag = (*cq).read_flow_tag.map_or(0, |read| read(cq));
+                }
+            }
+            out[n] = entry;
+            n += 1;
+            if n == out.len() || next(cq) != 0 {
+                break;
+            }
+        }
+        end(cq);
+        Ok(n)
+    }
+}
