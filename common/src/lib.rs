@@ -9,9 +9,12 @@
 
 mod buf;
 pub mod clock;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod error;
 mod flow;
 mod frame;
+pub mod loopback;
 pub mod loops;
 pub mod membership;
 pub mod packet;
