@@ -264,6 +264,44 @@ fn impossible_lengths_are_refused_without_memory() {
 }
 
 #[test]
+fn the_two_lengths_of_a_block_must_agree() {
+    let order = Order { big: true };
+    for kind in [6, 0xbad] {
+        let mut file = order.pcapng();
+        let at = file.len() as u64;
+        file.extend(order.packet(kind, [0; 4], 0, 60, &[0; 60]));
+        let last = file.len() - 1;
+        file[last] ^= 4;
+        let (frames, error) = read(Cursor::new(file));
+        assert_eq!(frames, pcapng_frames());
+        let error = error.unwrap();
+        assert_eq!((error.kind(), error.offset()), (FileErrorKind::Damaged, at), "{error}");
+    }
+}
+
+#[test]
+fn offsets_are_of_the_file_not_of_the_buffer() {
+    let order = Order { big: false };
+    let mut file = order.classic(0xa1b2_3c4d, 1);
+    let records = file[24..].to_vec();
+    while file.len() < 3 << 20 {
+        file.extend(&records);
+    }
+    let whole = file.len() as u64;
+    file.extend([0xff; 16]);
+    let (frames, error) = read(Cursor::new(file.clone()));
+    assert_eq!(frames.len(), (whole as usize - 24) / records.len() * 3);
+    assert_eq!(error.unwrap().offset(), whole);
+    let mut reader = Reader::new(Cursor::new(file)).unwrap();
+    let mut expected = 24;
+    while let Ok(Some(record)) = reader.next() {
+        assert_eq!(record.info.offset, expected);
+        expected += 16 + record.bytes.len() as u64;
+    }
+    assert_eq!(expected, whole);
+}
+
+#[test]
 fn frames_of_unknown_interfaces_are_damage() {
     let order = Order { big: false };
     let mut file = order.pcapng();

@@ -310,7 +310,8 @@ impl Chain {
 
     fn frame_len(&self, len: u32, room: usize, block: &Block) -> Result<usize, FileError> {
         let len = len as usize;
-        if len > MAX_RECORD || len.next_multiple_of(4) > room {
+        // Blocks are a multiple of 4 long, so that the padding fits where the frame does.
+        if len > MAX_RECORD || len > room {
             let detail = format!("a frame of {len} bytes in a block with room for {room}");
             return Err(block.damaged(detail));
         }
