@@ -22,6 +22,9 @@ impl<R: FrameRx + Clocked + Send> CustomRx for R {}
 pub enum AnyRx {
     /// A capture file.
     File(Box<FileRx>),
+    /// A raw packet queue over libibverbs.
+    #[cfg(feature = "verbs")]
+    Verbs(Box<linerate_verbs::VerbsRx>),
     /// A queue that this crate does not know.
     Custom(Box<dyn CustomRx>),
 }
@@ -31,6 +34,8 @@ macro_rules! each {
     ($self:expr, $queue:ident => $body:expr) => {
         match $self {
             AnyRx::File($queue) => $body,
+            #[cfg(feature = "verbs")]
+            AnyRx::Verbs($queue) => $body,
             AnyRx::Custom($queue) => $body,
         }
     };
@@ -42,6 +47,8 @@ impl AnyRx {
     pub fn backend(&self) -> Option<Backend> {
         match self {
             Self::File(_) => Some(Backend::Pcap),
+            #[cfg(feature = "verbs")]
+            Self::Verbs(_) => Some(Backend::Verbs),
             Self::Custom(_) => None,
         }
     }
@@ -67,6 +74,17 @@ impl AnyRx {
     /// The queue's [`BufRx`] capability, where frames arrive in buffers of a pool.
     pub fn buf_rx(&mut self) -> Option<&mut dyn BufRx> {
         match self {
+            #[cfg(feature = "verbs")]
+            Self::Verbs(rx) => Some(&mut **rx),
+            Self::File(_) | Self::Custom(_) => None,
+        }
+    }
+
+    /// The queue's [`Steer`] capability, where it can add and remove flows.
+    pub fn steer(&mut self) -> Option<&mut dyn Steer> {
+        match self {
+            #[cfg(feature = "verbs")]
+            Self::Verbs(rx) => Some(&mut **rx),
             Self::File(_) | Self::Custom(_) => None,
         }
     }
@@ -105,6 +123,8 @@ impl FrameRx for AnyRx {
     fn poll<F: FnMut(RxFrame<'_>)>(&mut self, max: usize, mut f: F) -> Result<usize, Error> {
         match self {
             Self::File(q) => q.poll(max, f),
+            #[cfg(feature = "verbs")]
+            Self::Verbs(q) => q.poll(max, f),
             // Behind a `dyn` there is no fused loop to call.
             Self::Custom(q) => {
                 let n = q.acquire(max)?;
@@ -126,24 +146,21 @@ impl Clocked for AnyRx {
 
 impl Steer for AnyRx {
     fn add(&mut self, flow: &FlowSpec) -> Result<RuleId, SetupError> {
-        match self {
-            Self::File(_) | Self::Custom(_) => Err(not_steerable(self.backend(), Some(flow))),
-        }
+        let backend = self.backend();
+        let steer = self.steer().ok_or_else(|| not_steerable(backend))?;
+        steer.add(flow)
     }
 
-    fn remove(&mut self, _rule: RuleId) -> Result<(), SetupError> {
-        match self {
-            Self::File(_) | Self::Custom(_) => Err(not_steerable(self.backend(), None)),
-        }
+    fn remove(&mut self, rule: RuleId) -> Result<(), SetupError> {
+        let backend = self.backend();
+        let steer = self.steer().ok_or_else(|| not_steerable(backend))?;
+        steer.remove(rule)
     }
 }
 
 #[cold]
-fn not_steerable(backend: Option<Backend>, flow: Option<&FlowSpec>) -> SetupError {
-    let what = match flow {
-        Some(flow) => format!("cannot select {flow}: the queue shows every frame"),
-        None => "the queue has no rules".to_owned(),
-    };
+fn not_steerable(backend: Option<Backend>) -> SetupError {
+    let what = "the queue selects nothing: it shows every frame";
     SetupError::new(ErrorKind::Unsupported, "steer", what)
         .on(backend.map_or("custom queue", Backend::name))
         .remedy("select in the handler with FlowSpec::matches")

@@ -7,6 +7,9 @@ use crate::backend::Backend;
 /// A transmit queue of whichever backend was opened.
 #[non_exhaustive]
 pub enum AnyTx {
+    /// A raw packet queue over libibverbs.
+    #[cfg(feature = "verbs")]
+    Verbs(Box<linerate_verbs::VerbsTx>),
     /// A queue that this crate does not know.
     Custom(Box<dyn FrameTx + Send>),
 }
@@ -15,6 +18,8 @@ pub enum AnyTx {
 macro_rules! each {
     ($self:expr, $queue:ident => $body:expr) => {
         match $self {
+            #[cfg(feature = "verbs")]
+            AnyTx::Verbs($queue) => $body,
             AnyTx::Custom($queue) => $body,
         }
     };
@@ -25,6 +30,8 @@ impl AnyTx {
     #[must_use]
     pub fn backend(&self) -> Option<Backend> {
         match self {
+            #[cfg(feature = "verbs")]
+            Self::Verbs(_) => Some(Backend::Verbs),
             Self::Custom(_) => None,
         }
     }
@@ -32,6 +39,8 @@ impl AnyTx {
     /// The queue's [`BufTx`] capability, where it sends buffers of a pool.
     pub fn buf_tx(&mut self) -> Option<&mut dyn BufTx> {
         match self {
+            #[cfg(feature = "verbs")]
+            Self::Verbs(tx) => Some(&mut **tx),
             Self::Custom(_) => None,
         }
     }
@@ -39,6 +48,8 @@ impl AnyTx {
     /// The queue's [`TxStamps`] capability, where it can say when frames left.
     pub fn stamps(&mut self) -> Option<&mut dyn TxStamps> {
         match self {
+            #[cfg(feature = "verbs")]
+            Self::Verbs(_) => None,
             Self::Custom(_) => None,
         }
     }

@@ -1,13 +1,15 @@
 //! The seam to the backends: one file each that turns a URI and a request into queues.
 
 mod pcap;
+#[cfg(feature = "verbs")]
+mod verbs;
 
-use linerate_common::FlowSpec;
+use linerate_common::{FlowSpec, SetupError};
 
 use crate::any::{AnyRx, AnyTx};
 use crate::backend::Backend;
 use crate::error::OpenError;
-use crate::interface::Interface;
+use crate::interface::{self, Interface};
 use crate::port::Direction;
 use crate::uri::Uri;
 
@@ -30,16 +32,44 @@ pub(crate) struct Opened {
     pub(crate) join_on: Option<String>,
 }
 
+impl Request {
+    /// The flows asked for; all frames when there are none, or when some flow is "all" anyway.
+    fn flows_or_all(&self) -> Vec<FlowSpec> {
+        if self.wants_all() { vec![FlowSpec::ALL] } else { self.flows.clone() }
+    }
+
+    /// Is every frame asked for?
+    pub(crate) fn wants_all(&self) -> bool {
+        self.flows.is_empty() || self.flows.contains(&FlowSpec::ALL)
+    }
+}
+
+impl Opened {
+    /// Keeps the queues of the direction that was asked for; the others close.
+    fn take(&mut self, direction: Direction, rx: impl IntoIterator<Item = AnyRx>, tx: AnyTx) {
+        if direction != Direction::Tx {
+            self.rx.extend(rx);
+        }
+        if direction != Direction::Rx {
+            self.tx = Some(tx);
+        }
+    }
+}
+
 /// Opens the port through the backend that its URI names.
 pub(crate) fn open(backend: Backend, uri: &Uri, request: &Request) -> Result<Opened, OpenError> {
     match backend {
         Backend::Pcap => pcap::open(uri, request),
-        other if !other.compiled() => {
+        #[cfg(feature = "verbs")]
+        Backend::Verbs => verbs::open(uri, request),
+        other if other.compiled() => {
+            Err(OpenError::uri(&uri.text, format!("{other} is not there yet")))
+        }
+        other => {
             let name = other.name();
             let detail = format!("this build has no {name}: add the cargo feature {name:?}");
             Err(OpenError::uri(&uri.text, detail))
         }
-        other => Err(OpenError::uri(&uri.text, format!("{other} is not there yet"))),
     }
 }
 
@@ -47,7 +77,9 @@ pub(crate) fn open(backend: Backend, uri: &Uri, request: &Request) -> Result<Ope
 pub(crate) fn fits_driver(backend: Backend, interface: &Interface) -> Result<(), String> {
     let (drivers, maker): (&[&str], _) = match backend {
         Backend::Efvi => (&["sfc", "sfc_ef100", "efct"], "Solarflare or AMD"),
-        Backend::Verbs => (&["mlx5_core", "mlx4_en", "mlx4_core"], "Mellanox or NVIDIA"),
+        Backend::Verbs => {
+            (&["mlx5_core", "mlx4_en", "mlx4_core", "mana"], "Mellanox, NVIDIA or mana")
+        }
         Backend::Exanic => (&["exanic"], "ExaNIC"),
         _ => return Ok(()),
     };
@@ -64,5 +96,21 @@ pub(crate) fn survey(backend: Backend, interface: &Interface) -> Result<String, 
     if !interface.up {
         return Err(format!("the interface is down: ip link set {} up", interface.name));
     }
-    Err(format!("{backend} is not there yet"))
+    match backend {
+        #[cfg(feature = "verbs")]
+        Backend::Verbs => verbs::survey(interface),
+        other => Err(format!("{other} is not there yet")),
+    }
+}
+
+/// Has this process the right to raw frames? Asked by opening a socket that receives nothing.
+#[cfg_attr(not(any(feature = "afpacket", feature = "afxdp", feature = "verbs")), expect(dead_code))]
+fn may_open_raw() -> Result<(), String> {
+    match interface::may_open_packet_socket() {
+        Ok(()) => Ok(()),
+        Err(libc::EPERM | libc::EACCES) => {
+            Err("needs CAP_NET_RAW: run as root or: sudo setcap cap_net_raw+ep PROGRAM".into())
+        }
+        Err(errno) => Err(SetupError::os("socket(AF_PACKET)", errno).to_string()),
+    }
 }

@@ -6,6 +6,8 @@ use std::fs;
 use std::net::IpAddr;
 use std::path::Path;
 
+pub(crate) use sys::may_open_packet_socket;
+
 /// One network interface as the kernel describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]

@@ -1,0 +1,72 @@
+//! `verbs:mlx5_0/1`, `verbs:eth2`: raw packet queues over libibverbs.
+
+use linerate_common::{FlowSpec, SetupError};
+use linerate_verbs::{FlowMode, Library, Options, interface_of_port, port_of_interface};
+
+use super::{Opened, Request, may_open_raw};
+use crate::any::{AnyRx, AnyTx};
+use crate::error::OpenError;
+use crate::interface::Interface;
+use crate::port::Direction;
+use crate::uri::value::{number, switch, word};
+use crate::uri::{OptionDoc, Uri};
+
+const OPTIONS: &[OptionDoc] = &[
+    OptionDoc { name: "mode", values: "steal, share or sniff" },
+    OptionDoc { name: "rx_slots", values: "1 to 32768 buffers" },
+    OptionDoc { name: "tx_slots", values: "1 to 32768 buffers" },
+    OptionDoc { name: "inline", values: "0 to 1024 bytes" },
+    OptionDoc { name: "timestamps", values: "on or off" },
+    OptionDoc { name: "relaxed", values: "on or off" },
+];
+
+pub(super) fn open(uri: &Uri, request: &Request) -> Result<Opened, OpenError> {
+    let mut options = Options::default();
+    let mut mode = None;
+    uri.apply(OPTIONS, |name, value| {
+        match name {
+            "mode" => {
+                let words = [
+                    ("steal", FlowMode::Steal),
+                    ("share", FlowMode::Share),
+                    ("sniff", FlowMode::Sniff),
+                ];
+                mode = Some(word(value, &words)?);
+            }
+            "rx_slots" => options.rx_slots = number(value, 1..=32_768)?,
+            "tx_slots" => options.tx_slots = number(value, 1..=32_768)?,
+            "inline" => options.inline_bytes = number(value, 0..=1024)?,
+            "timestamps" => options.timestamps = switch(value)?,
+            _ => options.relaxed_ordering = switch(value)?,
+        }
+        Some(())
+    })?;
+    if request.direction != Direction::Tx {
+        options.flows = request.flows_or_all();
+        // Everything is copied rather than taken from the kernel, unless that was said.
+        let all = options.flows == [FlowSpec::ALL];
+        options.mode = mode.unwrap_or(if all { FlowMode::Sniff } else { FlowMode::Steal });
+    }
+    let port = linerate_verbs::open(&uri.target, &options)?;
+    let mut opened = Opened { notices: port.notices().to_vec(), ..Opened::default() };
+    let (rx, tx) = port.split();
+    opened.join_on = interface_behind(&uri.target);
+    opened.take(request.direction, [AnyRx::Verbs(Box::new(rx))], AnyTx::Verbs(Box::new(tx)));
+    Ok(opened)
+}
+
+/// `mlx5_0/1` as a network interface; a name that is none already.
+fn interface_behind(target: &str) -> Option<String> {
+    let (device, port) = target.split_once('/').unwrap_or((target, "1"));
+    let behind = port.parse().ok().and_then(|port| interface_of_port(device, port));
+    behind.or_else(|| crate::interface::named(target).map(|i| i.name))
+}
+
+pub(super) fn survey(interface: &Interface) -> Result<String, String> {
+    Library::load().map_err(|e: SetupError| e.to_string())?;
+    let Some((device, port)) = port_of_interface(&interface.name) else {
+        return Err("no RDMA device behind it: modprobe ib_uverbs mlx5_ib".into());
+    };
+    may_open_raw()?;
+    Ok(format!("{device}/{port}"))
+}
