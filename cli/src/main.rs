@@ -1,2 +1,80 @@
-//! The `linerate` command.
-fn main() {}
+//! The `linerate` command: multicast capture, replay, and a demo that needs nothing.
+
+#![forbid(unsafe_code)]
+
+mod args;
+mod capture;
+mod demo;
+mod failure;
+mod format;
+mod groups;
+mod histogram;
+mod interface;
+mod lane;
+mod ledger;
+mod output;
+mod pacer;
+mod ports;
+mod recorder;
+mod replay;
+mod sequence;
+mod signals;
+mod values;
+mod writer;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+
+use args::{Cli, Command};
+use output::{Level, Output};
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => return refuse(&e),
+    };
+    let level = match (cli.quiet, cli.verbose) {
+        (true, _) => Level::Quiet,
+        (_, true) => Level::Verbose,
+        _ => Level::Normal,
+    };
+    let mut out = Output::new(cli.json, level);
+    let done = match &cli.command {
+        Command::Demo(args) => demo::run(args, &out),
+        Command::Ports(_) => {
+            ports::run(&out);
+            Ok(())
+        }
+        Command::Capture(args) => capture::run(args, &mut out),
+        Command::Replay(args) => replay::run(args, &mut out),
+    };
+    out.end_live();
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if !failure.told {
+                out.failure(&failure);
+            }
+            failure.status.into()
+        }
+    }
+}
+
+/// Help and version go out as clap words them; its errors become one line.
+fn refuse(error: &clap::Error) -> ExitCode {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            // A pager that is closed early is no error.
+            let _ = error.print();
+            ExitCode::SUCCESS
+        }
+        _ => {
+            let json = std::env::args_os().any(|arg| arg == "--json");
+            let failure = args::one_line(error);
+            Output::new(json, Level::Normal).failure(&failure);
+            failure.status.into()
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! `linerate capture`.
+//!
+//! Three threads: the receive loop copies frames into a lane and counts them; the writer takes
+//! them off the lane; the main thread shows progress and decides when to end. The receive loop
+//! never waits for the others.
+
+mod plan;
+mod receive;
+mod report;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use linerate::file::{InterfaceOptions, Statistics};
+use linerate::loops::StopHandle;
+use linerate::{Clocked, Direction, FlowKind, Port};
+
+use crate::args::CaptureArgs;
+use crate::failure::Failure;
+use crate::groups::GroupCount;
+use crate::interface::{self, Bracket};
+use crate::lane::lane;
+use crate::output::Output;
+use crate::recorder::Recorder;
+use crate::signals::Interrupt;
+use crate::writer::{self, Progress, Written};
+
+pub(crate) use plan::Plan;
+pub(crate) use receive::{Counts, Desk, Inspect, Received, Receiver};
+pub(crate) use report::{GroupLine, comment, group_lines, group_table};
+
+/// How often the main thread looks at the clock.
+const TICK: Duration = Duration::from_millis(20);
+
+/// Runs the command.
+pub(crate) fn run(args: &CaptureArgs, out: &mut Output) -> Result<(), Failure> {
+    let plan = Plan::new(args)?;
+    if plan.to_stdout() {
+        out.keep_stdout_free();
+    }
+    let interrupt = Interrupt::install()?;
+    let stop = StopHandle::new().map_err(Failure::new)?;
+    plan.check_cpu()?;
+
+    let whole_interface = plan.whole_interface();
+    let interface = plan.interface();
+    let before_open = whole_interface.then(|| interface::counters(interface)).flatten();
+    let port = open(args, &plan)?;
+    let after_open = before_open.and_then(|_| interface::counters(port.name()));
+    describe(&port, &plan, out);
+
+    let identity = report::Identity::of(&port);
+    let recorder = match &plan.target {
+        Some(target) => Some(Recorder::create(target.clone(), options(&port, &plan))?),
+        None => None,
+    };
+    let writes_to = recorder.as_ref().map(Recorder::name);
+    let progress = Arc::new(Progress::default());
+    let (lane_tx, writer) = match recorder {
+        Some(recorder) => {
+            let (tx, rx) = lane(plan.buffer_bytes);
+            let thread = writer::start(recorder, rx, Arc::clone(&progress))
+                .map_err(|e| Failure::new(format!("cannot start the writer thread: {e}")))?;
+            (Some(tx), Some(thread))
+        }
+        None => (None, None),
+    };
+
+    let (queues, _, guard) = port.into_parts();
+    let desk = Arc::new(Desk::new(&plan));
+    let receiver = Receiver::new(&plan, queues, lane_tx, (), Arc::clone(&desk), &stop)?;
+    let begun = Instant::now();
+    let receiver = receiver.start()?;
+
+    // Until the end: somebody asks for it, the time is up, or the receive loop ended by itself.
+    let name_groups =
+        |counts: &[GroupCount]| report::group_lines(&plan.flows, counts, plan.seq.is_some());
+    let mut live = report::Live::new(&identity);
+    let deadline = plan.duration.map(|d| begun + d);
+    while !receiver.is_finished() {
+        let now = Instant::now();
+        if interrupt.asked()
+            || deadline.is_some_and(|end| now >= end)
+            || progress.failed.load(Ordering::Relaxed)
+            || out.closed()
+        {
+            break;
+        }
+        live.tick(&desk, writer.as_ref().map(|_| &*progress), &name_groups, out);
+        let left = deadline.map_or(TICK, |end| end.saturating_duration_since(now));
+        thread::sleep(TICK.min(left));
+    }
+    let seconds = begun.elapsed().as_secs_f64();
+    let at_end = after_open.and_then(|_| interface::counters(interface));
+    stop.stop();
+    let received = join(receiver, "receive")?;
+    let after_end = at_end.and_then(|_| interface::counters(interface));
+    let bracket = match (before_open, after_open, at_end, after_end) {
+        (Some(before_open), Some(after_open), Some(at_end), Some(after_end)) => {
+            Some(Bracket { before_open, after_open, at_end, after_end })
+        }
+        _ => None,
+    };
+    drop(guard);
+
+    let Received { lane, counts, queue, groups, failure: queue_failure, .. } = received;
+    // The end of the file tells what is known when it is written.
+    let expected = counts.frames - counts.refused;
+    let statistics = Statistics {
+        os_dropped: Some(queue.kernel_drop + queue.ring_full + counts.refused),
+        ..Statistics::of(&queue, expected)
+    };
+    let draft = report::ledger(&counts, &queue, bracket.as_ref(), expected, None);
+    progress.set_ledger(statistics, report::comment(&draft));
+    drop(lane);
+    let written = match writer {
+        Some(thread) => Some(join(thread, "writer")?),
+        None => None,
+    };
+    out.end_live();
+
+    let delivered = written.as_ref().map_or(counts.frames, |w| w.frames);
+    let lost = written.as_ref().and_then(|w| w.lost);
+    let ledger = report::ledger(&counts, &queue, bracket.as_ref(), delivered, lost);
+    let Written { failure: write_failure, bytes: file_bytes, files, .. } =
+        written.unwrap_or_default();
+    let failure = write_failure.or(queue_failure);
+    let summary = report::Summary {
+        identity: &identity,
+        seconds,
+        counts: &counts,
+        ledger: &ledger,
+        groups: plan.has_groups().then(|| name_groups(&groups)),
+        file: writes_to.as_deref().map(|name| (name, files, file_bytes)),
+        failure: failure.as_ref(),
+    };
+    summary.print(out);
+    match failure {
+        // With --json the final object has told it.
+        Some(failure) => Err(failure.told(out.is_json())),
+        None => Ok(()),
+    }
+}
+
+fn open(args: &CaptureArgs, plan: &Plan) -> Result<Port, Failure> {
+    let port = linerate::port(&args.port)
+        .flows(plan.flows.iter().copied())
+        .promiscuous(plan.promiscuous)
+        .direction(Direction::Rx)
+        .open()
+        .map_err(Failure::new)?;
+    if port.rx.is_empty() {
+        return Err(Failure::new(format!("{} cannot receive", port.uri()))
+            .remedy("list the ports that can: linerate ports"));
+    }
+    Ok(port)
+}
+
+fn describe(port: &Port, plan: &Plan, out: &Output) {
+    for notice in port.notices() {
+        out.notice(notice);
+    }
+    for candidate in port.choice() {
+        out.detail(&format!("{}: {}: {}", candidate.backend, candidate.verdict, candidate.reason));
+    }
+    let flows = match plan.flows.len() {
+        0 => "every frame".into(),
+        1 => plan.flows[0].to_string(),
+        n => format!("{n} flows"),
+    };
+    out.detail(&format!("receiving {flows} on {}", port.uri()));
+}
+
+/// What the file says about the interface.
+pub(crate) fn options(port: &Port, plan: &Plan) -> InterfaceOptions {
+    let flows: Vec<String> = plan.flows.iter().take(64).map(ToString::to_string).collect();
+    let info = linerate::ports().into_iter().find(|p| p.interface.name == port.name());
+    let info = info.map(|p| p.interface);
+    let clock = port.rx.first().map(|rx| format!("clock: {:?}", rx.clock().domain));
+    InterfaceOptions {
+        name: port.name().to_owned(),
+        description: port.uri().to_owned(),
+        hardware: info.as_ref().and_then(|i| i.driver.clone()).unwrap_or_default(),
+        mac: info.as_ref().and_then(|i| i.mac),
+        speed_bps: info.and_then(|i| i.speed_mbps).map(|mbps| u64::from(mbps) * 1_000_000),
+        comment: [clock.unwrap_or_default(), flows.join(" ")].join("; flows: "),
+        snap_len: plan.snaplen.unwrap_or(0),
+        ..InterfaceOptions::default()
+    }
+}
+
+/// The thread's result; a panic there is a bug here.
+pub(crate) fn join<T>(thread: JoinHandle<T>, what: &str) -> Result<T, Failure> {
+    thread.join().map_err(|_| Failure::new(format!("the {what} thread panicked; please report it")))
+}
+
+/// Is this flow a multicast group?
+fn is_group(kind: FlowKind) -> bool {
+    matches!(kind, FlowKind::Group { .. })
+}

@@ -1,0 +1,302 @@
+//! The receive loop's thread.
+
+use std::cell::RefCell;
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use linerate::clock::now_ns;
+use linerate::loops::{End, EventLoop, StopHandle, pin_to_cpu};
+use linerate::{AnyRx, Backend, ErrorKind, FrameRx, RxFlags, RxFrame, RxStats};
+
+use super::plan::Plan;
+use crate::failure::Failure;
+use crate::groups::{GroupCount, Groups};
+use crate::lane::LaneTx;
+
+/// After the end, frames that came before it are looked for until none has shown up for this
+/// long: a kernel ring hands its last block over only after a timeout.
+const QUIET: Duration = Duration::from_millis(60);
+/// … and at most this long.
+const DRAIN: Duration = Duration::from_millis(500);
+/// How long to leave an interface alone that is down.
+const LINK_NAP: Duration = Duration::from_millis(20);
+
+/// What the loop's own thread counts.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Counts {
+    /// Frames taken.
+    pub(crate) frames: u64,
+    /// Bytes of those frames on the wire.
+    pub(crate) bytes: u64,
+    /// Of those, frames that the writer's lane had no room for.
+    pub(crate) refused: u64,
+    /// Frames that came after the end and were not taken.
+    pub(crate) surplus: u64,
+}
+
+/// Where the main thread asks for numbers and the receive loop leaves them. The loop tries the
+/// lock and goes on without it: it never waits for the reader.
+#[derive(Debug)]
+pub(crate) struct Desk {
+    wanted: AtomicBool,
+    sheet: Mutex<Sheet>,
+}
+
+/// Numbers as of some moment.
+#[derive(Debug, Default)]
+pub(crate) struct Sheet {
+    pub(crate) counts: Counts,
+    pub(crate) queue: RxStats,
+    pub(crate) groups: Vec<GroupCount>,
+    /// Since the last reading?
+    pub(crate) fresh: bool,
+}
+
+impl Desk {
+    /// An empty sheet, with room for the plan's groups.
+    pub(crate) fn new(plan: &Plan) -> Self {
+        let groups = Vec::with_capacity(plan.flows.len());
+        Self {
+            wanted: AtomicBool::new(false),
+            sheet: Mutex::new(Sheet { groups, ..Sheet::default() }),
+        }
+    }
+
+    /// Asks for new numbers, to be found some ms later.
+    pub(crate) fn ask(&self) {
+        self.wanted.store(true, Ordering::Relaxed);
+    }
+
+    /// Shows the last numbers to `f`.
+    pub(crate) fn read<T>(&self, f: impl FnOnce(&mut Sheet) -> T) -> T {
+        f(&mut self.sheet.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn is_wanted(&self) -> bool {
+        self.wanted.load(Ordering::Relaxed)
+    }
+
+    fn put(&self, counts: &Counts, queue: &RxStats, groups: &[GroupCount]) {
+        if let Ok(mut sheet) = self.sheet.try_lock() {
+            sheet.counts = *counts;
+            sheet.queue = *queue;
+            sheet.groups.clear();
+            sheet.groups.extend_from_slice(groups);
+            sheet.fresh = true;
+            self.wanted.store(false, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Looks at frames that belong to a group, on the receive loop's thread.
+pub(crate) trait Inspect: Send + 'static {
+    /// A frame of the group with this index came in.
+    fn see(&mut self, group: usize, frame: &RxFrame<'_>);
+}
+
+/// Looks at nothing.
+impl Inspect for () {
+    #[inline]
+    fn see(&mut self, _group: usize, _frame: &RxFrame<'_>) {}
+}
+
+/// What is left when the loop has ended.
+#[derive(Debug)]
+pub(crate) struct Received<I> {
+    /// Still open: the writer ends when it is dropped.
+    pub(crate) lane: Option<LaneTx>,
+    pub(crate) counts: Counts,
+    /// Of all queues together.
+    pub(crate) queue: RxStats,
+    pub(crate) groups: Vec<GroupCount>,
+    pub(crate) inspector: I,
+    /// A queue that broke down.
+    pub(crate) failure: Option<Failure>,
+}
+
+/// The loop before it runs.
+#[derive(Debug)]
+pub(crate) struct Receiver<I> {
+    cpu: Option<u32>,
+    events: EventLoop<AnyRx, ()>,
+    taker: RefCell<Taker<I>>,
+    desk: Arc<Desk>,
+}
+
+impl<I: Inspect> Receiver<I> {
+    /// A loop over these queues. Fails when they cannot run with the strategy asked for.
+    pub(crate) fn new(
+        plan: &Plan,
+        mut queues: Vec<AnyRx>,
+        lane: Option<LaneTx>,
+        inspector: I,
+        desk: Arc<Desk>,
+        stop: &StopHandle,
+    ) -> Result<Self, Failure> {
+        let mut events = EventLoop::new(plan.strategy(&mut queues), stop);
+        for queue in queues {
+            events.add(queue, ()).map_err(Failure::usage)?;
+        }
+        let taker = RefCell::new(Taker {
+            lane,
+            counts: Counts::default(),
+            limit: plan.count.unwrap_or(u64::MAX),
+            snaplen: plan.snaplen.map_or(usize::MAX, |n| n as usize),
+            groups: Groups::new(&plan.flows, plan.seq),
+            inspector,
+            end_ns: u64::MAX,
+        });
+        Ok(Self { cpu: plan.cpu, events, taker, desk })
+    }
+
+    /// Runs it on a thread of its own.
+    pub(crate) fn start(self) -> Result<JoinHandle<Received<I>>, Failure> {
+        let thread = thread::Builder::new().name("linerate-rx".into()).spawn(move || self.run());
+        thread.map_err(|e| Failure::new(format!("cannot start the receive thread: {e}")))
+    }
+
+    fn run(mut self) -> Received<I> {
+        let failure = match self.cpu.map(pin_to_cpu) {
+            Some(Err(e)) => Some(Failure::new(e)),
+            _ => self.receive().err(),
+        };
+        if failure.is_none() {
+            self.drain();
+        }
+        let queue = self.stats();
+        let Taker { lane, counts, groups, inspector, .. } = self.taker.into_inner();
+        Received { lane, counts, queue, groups: groups.counts().to_vec(), inspector, failure }
+    }
+
+    /// Until stopped, until there are enough frames, or until a file ends.
+    fn receive(&mut self) -> Result<(), Failure> {
+        let files = self.events.queues_mut().any(|(q, ())| q.backend() == Some(Backend::Pcap));
+        loop {
+            let (taker, desk) = (&self.taker, &*self.desk);
+            let ended = self.events.run_with(
+                |(), frame| taker.borrow_mut().take(&frame),
+                |turn| {
+                    let mut taker = taker.borrow_mut();
+                    taker.pause();
+                    let look = taker.is_full() || desk.is_wanted() || (files && turn.frames == 0);
+                    if look { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+                },
+            );
+            match ended {
+                Ok(ended) if ended.why == End::Stopped || taker.borrow().is_full() => return Ok(()),
+                Ok(_) if files && self.events.queues_mut().all(|(q, ())| q.finished()) => {
+                    return Ok(());
+                }
+                Ok(_) => self.report(),
+                // Frames may come again when the link is back.
+                Err(e) if e.error.kind == ErrorKind::LinkDown => thread::sleep(LINK_NAP),
+                Err(e) => {
+                    let file = self.events.queue_mut(e.queue).and_then(|(q, ())| q.failure());
+                    return Err(file.map_or_else(|| Failure::new(e), Failure::new));
+                }
+            }
+        }
+    }
+
+    /// Takes the frames that came before the end and have not been handed over yet.
+    fn drain(&mut self) {
+        self.taker.borrow_mut().end_ns = now_ns();
+        let begun = Instant::now();
+        let mut last_frame = begun;
+        while last_frame.elapsed() < QUIET && begun.elapsed() < DRAIN {
+            let taker = self.taker.get_mut();
+            if taker.is_full() {
+                return;
+            }
+            let before = taker.counts.frames;
+            for (queue, ()) in self.events.queues_mut() {
+                // A queue that is in trouble now has nothing more to give.
+                let _ = queue.poll(64, |frame| taker.take(&frame));
+            }
+            if taker.counts.frames > before {
+                last_frame = Instant::now();
+            } else {
+                thread::sleep(Duration::from_millis(1));
+            }
+        }
+    }
+
+    fn report(&mut self) {
+        let queue = self.stats();
+        let taker = self.taker.get_mut();
+        self.desk.put(&taker.counts, &queue, taker.groups.counts());
+    }
+
+    /// The counters of all queues together.
+    fn stats(&mut self) -> RxStats {
+        let mut sum = RxStats::default();
+        for (queue, ()) in self.events.queues_mut() {
+            let one = queue.stats();
+            sum.frames += one.frames;
+            sum.bytes += one.bytes;
+            sum.flagged += one.flagged;
+            sum.no_buffer += one.no_buffer;
+            sum.ring_full += one.ring_full;
+            sum.ring_lapped += one.ring_lapped;
+            sum.kernel_drop += one.kernel_drop;
+            sum.card_drop += one.card_drop;
+            sum.crc += one.crc;
+            sum.truncated += one.truncated;
+            sum.malformed += one.malformed;
+            sum.filtered += one.filtered;
+        }
+        sum
+    }
+}
+
+/// What happens to each frame.
+#[derive(Debug)]
+struct Taker<I> {
+    lane: Option<LaneTx>,
+    counts: Counts,
+    limit: u64,
+    snaplen: usize,
+    groups: Groups,
+    inspector: I,
+    end_ns: u64,
+}
+
+impl<I: Inspect> Taker<I> {
+    #[inline]
+    fn take(&mut self, frame: &RxFrame<'_>) {
+        let late = frame.meta.flags.contains(RxFlags::TS_SW) && frame.meta.ts_ns > self.end_ns;
+        if self.is_full() || late {
+            self.counts.surplus += 1;
+            return;
+        }
+        let wire_len = u64::from(frame.meta.wire_len);
+        self.counts.frames += 1;
+        self.counts.bytes += wire_len;
+        if !self.groups.is_empty()
+            && let Some(group) = self.groups.count(frame.bytes, wire_len)
+        {
+            self.inspector.see(group, frame);
+        }
+        if let Some(lane) = &mut self.lane {
+            let kept = &frame.bytes[..frame.bytes.len().min(self.snaplen)];
+            if !lane.push(kept, frame.meta) {
+                self.counts.refused += 1;
+            }
+        }
+    }
+
+    #[inline]
+    fn is_full(&self) -> bool {
+        self.counts.frames >= self.limit
+    }
+
+    #[inline]
+    fn pause(&mut self) {
+        if let Some(lane) = &mut self.lane {
+            lane.pause();
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! `linerate demo`: a feed, a capture of it, and a report.
+
+mod arbiter;
+mod feed;
+mod publish;
+mod report;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+use linerate::clock::now_ns;
+use linerate::file::Statistics;
+use linerate::loops::StopHandle;
+use linerate::{Direction, Port, RxFrame};
+
+use crate::args::DemoArgs;
+use crate::capture::{self, Desk, Inspect, Plan, Received, Receiver, join};
+use crate::failure::Failure;
+use crate::groups::payload;
+use crate::histogram;
+use crate::lane::lane;
+use crate::ledger::Ledger;
+use crate::output::Output;
+use crate::recorder::{Recorder, Target};
+use crate::sequence::SeqSpec;
+use crate::signals::Interrupt;
+use crate::writer::{self, Progress, Written};
+
+use arbiter::Arbiter;
+use feed::{Addresses, CHANNELS, FIRST_SEQ};
+use publish::Published;
+use report::{Live, Report};
+
+/// Where frames go unless told otherwise.
+const DEFAULT_FILE: &str = "linerate-demo.pcapng";
+/// The demo's datagrams begin with their number.
+const SEQ: &str = "u32le@0";
+/// How long the capture may take to catch up with the feed at the end.
+const CATCH_UP: Duration = Duration::from_secs(3);
+
+/// Runs the command.
+pub(crate) fn run(args: &DemoArgs, out: &Output) -> Result<(), Failure> {
+    let interrupt = Interrupt::install()?;
+    let stop = StopHandle::new().map_err(Failure::new)?;
+    let addresses = Arc::new(Addresses::new(std::process::id()));
+    let uri = args.port.as_deref().unwrap_or("lo");
+    let port = open(uri, &addresses)?;
+    let tx = feed_port()?;
+    let seq: SeqSpec = SEQ.parse().map_err(Failure::usage)?;
+    let plan = Plan::of_groups(port.uri(), addresses.flows.clone(), seq);
+
+    let recorder = record(args.write.as_deref(), &port, &plan, out)?;
+    let file = recorder.as_ref().map(Recorder::name);
+    let progress = Arc::new(Progress::default());
+    let (lane_tx, writer) = match recorder {
+        Some(recorder) => {
+            let (tx, rx) = lane(plan.buffer_bytes);
+            let thread = writer::start(recorder, rx, Arc::clone(&progress))
+                .map_err(|e| Failure::new(format!("cannot start the writer thread: {e}")))?;
+            (Some(tx), Some(thread))
+        }
+        None => (None, None),
+    };
+    let (uri, backend) = (port.uri().to_owned(), port.backend());
+    let choice = port.choice().to_vec();
+    let (queues, _, guard) = port.into_parts();
+    let desk = Arc::new(Desk::new(&plan));
+    let inspector = Inspector::new();
+    let receiver = Receiver::new(&plan, queues, lane_tx, inspector, Arc::clone(&desk), &stop)?;
+    let receiver = receiver.start()?;
+
+    let shared = Arc::new(publish::Shared::default());
+    let duration = Duration::from_secs_f64(args.duration);
+    let publisher = publish::start(tx, Arc::clone(&addresses), duration, Arc::clone(&shared))?;
+    let mut live = Live::new(&uri, backend.name(), args.duration);
+    while !publisher.is_finished() {
+        if interrupt.asked() || receiver.is_finished() || out.closed() {
+            shared.stop.store(true, Ordering::Relaxed);
+        }
+        live.tick(&desk, out);
+        thread::sleep(Duration::from_millis(20));
+    }
+    let published = join(publisher, "feed")?;
+    catch_up(&published, &desk, &|| receiver.is_finished());
+    stop.stop();
+    let received = join(receiver, "receive")?;
+    drop(guard);
+
+    let Received { lane, counts, queue, groups, inspector, failure: queue_failure } = received;
+    let mut ledger = Ledger::new(published.frames, "frames published", counts.frames);
+    ledger.drop_all(published.queue.losses());
+    ledger.drop_all(queue.losses());
+    ledger.drop("writer_queue_full", counts.refused);
+    ledger.delivered -= counts.refused;
+    let statistics = Statistics::of(&queue, ledger.delivered);
+    progress.set_ledger(statistics, capture::comment(&ledger));
+    drop(lane);
+    let written = match writer {
+        Some(thread) => join(thread, "writer")?,
+        None => Written::default(),
+    };
+    if let Some((name, n)) = written.lost {
+        ledger.drop(name, n);
+        ledger.delivered = written.frames;
+    }
+    out.end_live();
+
+    let Published { failure: feed_failure, .. } = &published;
+    let failure = written.failure.or(queue_failure).or_else(|| feed_failure.clone());
+    let report = Report {
+        port: &uri,
+        backend: backend.name(),
+        choice: &choice,
+        published: &published,
+        counts: &counts,
+        ledger: &ledger,
+        groups: capture::group_lines(&plan.flows, &groups, true),
+        inspector: &inspector,
+        file: file.as_deref().map(|name| (name, written.bytes)),
+        failure: failure.as_ref(),
+    };
+    report.print(out);
+    match failure {
+        Some(failure) => Err(failure.told(out.is_json())),
+        None => Ok(()),
+    }
+}
+
+/// The best backend on the loopback interface, or the one asked for.
+fn open(uri: &str, addresses: &Addresses) -> Result<Port, Failure> {
+    let port = linerate::port(uri)
+        .flows(addresses.flows.iter().copied())
+        .direction(Direction::Rx)
+        .open()
+        .map_err(Failure::new)?;
+    if port.rx.is_empty() {
+        return Err(Failure::new(format!("{} cannot receive", port.uri()))
+            .remedy("leave -i out to let the demo choose"));
+    }
+    Ok(port)
+}
+
+/// Where the feed is sent: a plain UDP socket, as any user has, on the loopback interface.
+fn feed_port() -> Result<linerate::AnyTx, Failure> {
+    let mut port =
+        linerate::port("udp:lo").direction(Direction::Tx).open().map_err(Failure::new)?;
+    port.tx.take().ok_or_else(|| Failure::new("udp:lo cannot send"))
+}
+
+/// Opens the file. A default that cannot be written costs the demo its file, not its life.
+fn record(
+    asked: Option<&Path>,
+    port: &Port,
+    plan: &Plan,
+    out: &Output,
+) -> Result<Option<Recorder>, Failure> {
+    let path = asked.map_or_else(|| PathBuf::from(DEFAULT_FILE), Path::to_owned);
+    match Recorder::create(Target::File(path), capture::options(port, plan)) {
+        Ok(recorder) => Ok(Some(recorder)),
+        Err(e) if asked.is_none() => {
+            out.notice(&format!("{e}; going on without a file"));
+            Ok(None)
+        }
+        Err(e) => Err(e),
+    }
+}
+
+/// Waits until every published frame has arrived or been counted as lost, as long as that makes
+/// progress.
+fn catch_up(published: &Published, desk: &Desk, ended: &dyn Fn() -> bool) {
+    let expected = published.frames - published.queue.lost().min(published.frames);
+    let mut seen = 0;
+    let mut moved = Instant::now();
+    while moved.elapsed() < CATCH_UP && !ended() {
+        desk.ask();
+        thread::sleep(Duration::from_millis(5));
+        let now = desk.read(|sheet| sheet.counts.frames + sheet.queue.lost());
+        if now >= expected {
+            return;
+        }
+        if now > seen {
+            seen = now;
+            moved = Instant::now();
+        }
+    }
+}
+
+/// Looks at every frame of the feed.
+#[derive(Debug)]
+pub(crate) struct Inspector {
+    /// ns from publishing to the handler.
+    pub(crate) latency: Histogram<u64>,
+    /// One for each channel.
+    pub(crate) channels: Vec<Arbiter>,
+    /// Frames published in the current and in the busiest 10 ms.
+    slot: (u64, u64),
+    pub(crate) busiest: u64,
+}
+
+impl Inspector {
+    fn new() -> Self {
+        Self {
+            latency: histogram::of_ns(),
+            channels: vec![Arbiter::new(FIRST_SEQ); CHANNELS],
+            slot: (0, 0),
+            busiest: 0,
+        }
+    }
+}
+
+impl Inspect for Inspector {
+    fn see(&mut self, group: usize, frame: &RxFrame<'_>) {
+        let Some((seq, sent_ns)) = payload(frame.bytes).and_then(feed::read) else { return };
+        self.latency.saturating_record(now_ns().saturating_sub(sent_ns));
+        let (line, channel) = feed::of_group(group);
+        if let Some(channel) = self.channels.get_mut(channel) {
+            channel.see(line, seq);
+        }
+        let slot = sent_ns / 10_000_000;
+        self.slot = if self.slot.0 == slot { (slot, self.slot.1 + 1) } else { (slot, 1) };
+        self.busiest = self.busiest.max(self.slot.1);
+    }
+}

@@ -1,0 +1,114 @@
+//! `linerate replay`.
+//!
+//! One thread reads the file and says when each frame is due; one waits for that time and sends;
+//! the main thread shows progress. Every due time counts from one anchor, so that no error adds
+//! up, and the achieved error is measured on every frame.
+
+mod report;
+mod schedule;
+mod send;
+mod source;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use linerate::loops::pin_to_cpu;
+use linerate::{Direction, Port};
+
+use crate::args::ReplayArgs;
+use crate::failure::Failure;
+use crate::lane::lane;
+use crate::output::Output;
+use crate::signals::Interrupt;
+
+use report::{Live, Summary};
+use schedule::Schedule;
+use send::{Sender, Sent, Shared};
+use source::Source;
+
+const TICK: Duration = Duration::from_millis(20);
+/// Frames read ahead.
+const AHEAD_BYTES: u64 = 16_000_000;
+
+/// Runs the command.
+pub(crate) fn run(args: &ReplayArgs, out: &mut Output) -> Result<(), Failure> {
+    // What can be wrong with the file is found before anything is opened or sent.
+    let source = Source::open(&args.file, args.times, Schedule::new(args.speed))?;
+    if let Some(cpu) = args.cpu {
+        let probe = thread::spawn(move || pin_to_cpu(cpu)).join().unwrap_or(Ok(()));
+        probe.map_err(|e| Failure::usage(format!("--cpu {cpu}: {e}")))?;
+    }
+    let interrupt = Interrupt::install()?;
+    let mut port = open(&args.port)?;
+    for notice in port.notices() {
+        out.notice(notice);
+    }
+    for candidate in port.choice() {
+        out.detail(&format!("{}: {}: {}", candidate.backend, candidate.verdict, candidate.reason));
+    }
+    let (uri, backend) = (port.uri().to_owned(), port.backend().name());
+    let Some(tx) = port.tx.take() else {
+        return Err(Failure::new(format!("{uri} cannot send"))
+            .remedy("list the ports that can: linerate ports"));
+    };
+
+    let shared = Arc::new(Shared::default());
+    let (lane_tx, lane_rx) = lane(AHEAD_BYTES);
+    let reader = source.start(lane_tx)?;
+    let sender = Sender::new(tx, lane_rx, args, Arc::clone(&shared));
+    let cpu = args.cpu;
+    let sender = thread::Builder::new()
+        .name("linerate-tx".into())
+        .spawn(move || {
+            if let Some(cpu) = cpu {
+                // Tried before on another thread: it works.
+                let _ = pin_to_cpu(cpu);
+            }
+            sender.run()
+        })
+        .map_err(|e| Failure::new(format!("cannot start the send thread: {e}")))?;
+
+    let begun = Instant::now();
+    let mut live = Live::new(&uri, backend, begun);
+    let mut interrupted = false;
+    while !sender.is_finished() {
+        if interrupt.asked() || out.closed() {
+            interrupted = true;
+            shared.stop.store(true, Ordering::Relaxed);
+        }
+        live.tick(&shared, out);
+        thread::sleep(TICK);
+    }
+    let panicked = |what| Failure::new(format!("the {what} thread panicked; please report it"));
+    let Sent { tally, errors, queue, seconds, failure: send_failure } =
+        sender.join().map_err(|_| panicked("send"))?;
+    let read = reader.join().map_err(|_| panicked("read"))?;
+    drop(port);
+    out.end_live();
+
+    let failure = send_failure.or(read.failure);
+    let summary = Summary {
+        port: &uri,
+        backend,
+        args,
+        seconds,
+        tally: &tally,
+        queue: &queue,
+        errors: &errors,
+        out_of_order: read.out_of_order,
+        cut: read.cut,
+        interrupted,
+        failure: failure.as_ref(),
+    };
+    summary.print(out);
+    match failure {
+        Some(failure) => Err(failure.told(out.is_json())),
+        None => Ok(()),
+    }
+}
+
+fn open(uri: &str) -> Result<Port, Failure> {
+    linerate::port(uri).direction(Direction::Tx).open().map_err(Failure::new)
+}

@@ -1,0 +1,213 @@
+//! The writer thread: takes frames off a lane and records them.
+
+use std::io::{self, ErrorKind};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use linerate::file::Statistics;
+
+use crate::failure::{Failure, io_text};
+use crate::lane::{LaneRx, Next};
+use crate::recorder::Recorder;
+
+/// How long frames may wait in memory on a slow link before they are in the file.
+const FLUSH_AGE: Duration = Duration::from_millis(250);
+
+/// What the other threads see of the writer.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    /// Frames recorded, those in the last buffer included.
+    pub(crate) frames: AtomicU64,
+    /// Bytes recorded, likewise.
+    pub(crate) bytes: AtomicU64,
+    /// Writing has failed: there is no point in going on.
+    pub(crate) failed: AtomicBool,
+    /// What to write at the end of the file, once it is known.
+    ledger: Mutex<Option<(Statistics, String)>>,
+}
+
+impl Progress {
+    /// Leaves the final statistics for the end of the file. To be called before the lane ends.
+    pub(crate) fn set_ledger(&self, statistics: Statistics, comment: String) {
+        *self.ledger.lock().unwrap_or_else(PoisonError::into_inner) = Some((statistics, comment));
+    }
+}
+
+/// What became of the frames.
+#[derive(Debug, Default)]
+pub(crate) struct Written {
+    /// Frames that are in files.
+    pub(crate) frames: u64,
+    /// Bytes of the files.
+    pub(crate) bytes: u64,
+    /// Files begun.
+    pub(crate) files: u64,
+    /// Frames that could not be written, and the name of that loss.
+    pub(crate) lost: Option<(&'static str, u64)>,
+    /// Why they could not. A reader of stdout that has gone away is no failure.
+    pub(crate) failure: Option<Failure>,
+}
+
+/// Starts the thread. It ends when the lane's other end is dropped.
+pub(crate) fn start(
+    recorder: Recorder,
+    lane: LaneRx,
+    progress: Arc<Progress>,
+) -> io::Result<JoinHandle<Written>> {
+    let run = move || Task { recorder, lane, progress, taken: 0 }.run();
+    thread::Builder::new().name("linerate-write".into()).spawn(run)
+}
+
+struct Task {
+    recorder: Recorder,
+    lane: LaneRx,
+    progress: Arc<Progress>,
+    taken: u64,
+}
+
+impl Task {
+    fn run(mut self) -> Written {
+        let outcome = self.record();
+        let mut written = Written::default();
+        if let Err(error) = outcome {
+            let name = self.recorder.name();
+            self.recorder.abandon();
+            self.progress.failed.store(true, Ordering::Relaxed);
+            // What the receive loop still hands over until it has stopped is lost, too.
+            while let Some(batch) = self.lane.wait() {
+                self.taken += batch.len() as u64;
+                self.lane.give_back(batch);
+            }
+            let lost = self.taken - self.recorder.frames_written().min(self.taken);
+            written.lost = Some((loss_name(&error), lost));
+            if error.kind() != ErrorKind::BrokenPipe || !self.recorder.is_stream() {
+                let text = format!("cannot write {name}: {}", io_text(&error));
+                written.failure = Some(Failure::new(text).remedy(remedy(&error)));
+            }
+        }
+        written.frames = self.recorder.frames_written();
+        written.bytes = self.recorder.bytes();
+        written.files = self.recorder.files();
+        written
+    }
+
+    fn record(&mut self) -> io::Result<()> {
+        let mut flushed = Instant::now();
+        loop {
+            match self.lane.next() {
+                Next::Batch(batch) => {
+                    self.taken += batch.len() as u64;
+                    let done = batch
+                        .frames()
+                        .try_for_each(|(frame, lost)| self.recorder.write(&frame, lost));
+                    self.lane.give_back(batch);
+                    done?;
+                    self.progress.frames.store(self.taken, Ordering::Relaxed);
+                    self.progress.bytes.store(self.recorder.bytes(), Ordering::Relaxed);
+                }
+                Next::Dry => {
+                    if self.recorder.is_stream() || flushed.elapsed() >= FLUSH_AGE {
+                        self.recorder.flush()?;
+                        flushed = Instant::now();
+                    }
+                    thread::sleep(Duration::from_millis(1));
+                }
+                Next::End => break,
+            }
+        }
+        let ledger = self.progress.ledger.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let (statistics, comment) = ledger.unwrap_or_default();
+        self.recorder.finish(&statistics, &comment)
+    }
+}
+
+fn loss_name(error: &io::Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "disk_full",
+        ErrorKind::BrokenPipe => "output_closed",
+        _ => "writer_error",
+    }
+}
+
+fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+            "what was captured before is in the file: make room, or limit the files with -C and -W"
+        }
+        _ => "what was captured before is in the file: write to another disk with -w",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lane::lane;
+    use crate::recorder::Target;
+    use linerate::RxMeta;
+    use linerate::file::{InterfaceOptions, Reader};
+    use std::path::PathBuf;
+
+    fn record(target: Target, frames: u64) -> Written {
+        let recorder = Recorder::create(target, InterfaceOptions::named("test")).unwrap();
+        let (mut tx, rx) = lane(1);
+        let thread = start(recorder, rx, Arc::default()).unwrap();
+        for i in 0..frames {
+            let frame = [i as u8; 100];
+            while !tx.push(&frame, RxMeta { ts_ns: i, ..RxMeta::plain(100) }) {
+                thread::yield_now();
+            }
+        }
+        drop(tx);
+        thread.join().unwrap()
+    }
+
+    fn scratch(name: &str) -> PathBuf {
+        let dir = std::env::temp_dir().join(format!("linerate-cli-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        dir
+    }
+
+    fn read(path: PathBuf) -> Vec<u64> {
+        let mut reader = Reader::open(path).unwrap();
+        let mut stamps = Vec::new();
+        while let Some(record) = reader.next().unwrap() {
+            stamps.push(record.info.ts_ns);
+        }
+        stamps
+    }
+
+    #[test]
+    fn every_frame_lands_in_the_file() {
+        let dir = scratch("whole");
+        let written = record(Target::File(dir.join("a.pcapng")), 10_000);
+        assert_eq!((written.frames, written.lost.is_none()), (10_000, true));
+        assert!(read(dir.join("a.pcapng")).into_iter().eq(0..10_000));
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn a_full_disk_is_a_named_loss() {
+        let written = record(Target::File("/dev/full".into()), 10_000);
+        assert_eq!((written.frames, written.lost), (0, Some(("disk_full", 10_000))));
+        let text = written.failure.unwrap().to_string();
+        assert!(text.contains("/dev/full") && text.contains("No space left"), "{text}");
+    }
+
+    #[test]
+    fn a_rotation_keeps_the_newest_files_and_loses_nothing_between_them() {
+        let dir = scratch("rotation");
+        let path = dir.join("r.pcapng");
+        let target = Target::Rotation { path, after_bytes: 20_000, keep: Some(3) };
+        let written = record(target, 1_000);
+        assert_eq!(written.frames, 1_000);
+        let mut names: Vec<_> =
+            std::fs::read_dir(&dir).unwrap().map(|f| f.unwrap().path()).collect();
+        names.sort();
+        assert_eq!(names.len(), 3);
+        let stamps: Vec<u64> = names.into_iter().flat_map(read).collect();
+        assert!(stamps.len() > 300 && stamps.iter().copied().eq(stamps[0]..1_000));
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+}
