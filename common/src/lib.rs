@@ -7,6 +7,7 @@
 //!
 //! Data flows one way: card → ring → window → handler.
 
+pub mod adapter;
 mod buf;
 pub mod clock;
 #[cfg(feature = "conformance")]
