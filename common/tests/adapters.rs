@@ -1,5 +1,7 @@
 //! The adapters obey the rules, and do what they are for.
 
+#![allow(clippy::unwrap_used)] // A test that cannot go on may say so.
+
 mod bench;
 
 use bench::Bench;

@@ -1,5 +1,7 @@
 //! The conformance suite notices: each bug here, small as it is, fails the rule it breaks.
 
+#![allow(clippy::unwrap_used)] // A test that cannot go on may say so.
+
 mod bench;
 
 use std::collections::VecDeque;
@@ -105,7 +107,7 @@ impl BadRx {
                 self.seen += 1;
                 let long = bytes.len() > 1000;
                 match self.bug {
-                    LosesSilently if self.seen % 100 == 0 => continue,
+                    LosesSilently if self.seen.is_multiple_of(100) => continue,
                     CutsLongFrames if long => bytes.truncate(1000),
                     DamagesLongFrames if long => bytes[1000] ^= 1,
                     StampWithoutSource => meta.flags = RxFlags::NONE,
@@ -114,7 +116,7 @@ impl BadRx {
                     _ => {}
                 }
                 let frame = (bytes, meta);
-                if self.bug == Duplicates && self.seen % 100 == 0 {
+                if self.bug == Duplicates && self.seen.is_multiple_of(100) {
                     self.waiting.push_back(frame.clone());
                 }
                 if self.bug == Invents && self.seen == 3 {
@@ -122,10 +124,10 @@ impl BadRx {
                 }
                 self.waiting.push_back(frame);
                 let n = self.waiting.len();
-                if self.bug == Reorders && n > 1 && self.seen % 10 == 0 {
+                if self.bug == Reorders && n > 1 && self.seen.is_multiple_of(10) {
                     self.waiting.swap(n - 1, n - 2);
                 }
-                if leaks && self.seen % 10 == 0 {
+                if leaks && self.seen.is_multiple_of(10) {
                     let _leaked = self.below.take(i);
                 }
             }

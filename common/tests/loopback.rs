@@ -1,5 +1,7 @@
 //! The in-memory pair against the conformance suite, and what is its own.
 
+#![allow(clippy::unwrap_used)] // A test that cannot go on may say so.
+
 use linerate_common::conformance::{Outcome, Rig, Wire, run_all};
 use linerate_common::loopback::{self, LoopRx, LoopTx, Options};
 use linerate_common::pool::{Huge, Pool};
