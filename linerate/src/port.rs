@@ -55,6 +55,13 @@ impl PortBuilder {
         self
     }
 
+    /// Prefers the frame at hand over frames per second, where a backend has to choose
+    /// (`afpacket`: slots instead of blocks). Off by default. An option in the port's name wins.
+    pub fn low_latency(mut self, on: bool) -> Self {
+        self.request.low_latency = on;
+        self
+    }
+
     /// Opens one direction only. Both by default.
     pub fn direction(mut self, direction: Direction) -> Self {
         self.request.direction = direction;

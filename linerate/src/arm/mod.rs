@@ -18,6 +18,7 @@ use crate::uri::Uri;
 pub(crate) struct Request {
     pub(crate) flows: Vec<FlowSpec>,
     pub(crate) promiscuous: bool,
+    pub(crate) low_latency: bool,
     pub(crate) direction: Direction,
 }
 
