@@ -6,6 +6,7 @@ use crate::arm::{self, Opened, Request};
 use crate::backend::Backend;
 use crate::error::OpenError;
 use crate::interface::{self, Interface};
+use crate::port::Direction;
 use crate::uri::Uri;
 
 /// What became of one backend.
@@ -103,6 +104,12 @@ pub(crate) fn open(
         let candidate = survey_one(backend, &interface);
         if candidate.verdict != Verdict::Works {
             tried.push(candidate);
+            continue;
+        }
+        let receives = request.direction != Direction::Tx;
+        if backend == Backend::Afxdp && receives && request.wants_all() {
+            let why = "would take every frame from the kernel, ssh too; to insist, name it: afxdp:";
+            tried.push(Candidate::new(backend, Verdict::Unfit, format!("{why}{}", uri.target)));
             continue;
         }
         match arm::open(backend, &uri.with_backend(backend), request) {

@@ -66,6 +66,9 @@
 //! | `sim` | simulated cards | |
 //! | `full` | all of them | |
 //!
+//! Beside these, `latency` has the adapter that measures latencies and `conformance` the rules
+//! of the traits as functions, for testing queues of your own.
+//!
 //! # For backend authors
 //!
 //! Depend on `linerate-common`, not on this crate. A queue that this crate does not know travels
@@ -83,6 +86,7 @@ mod interface;
 mod join;
 mod port;
 pub mod prelude;
+mod rights;
 mod uri;
 
 pub use any::{AnyRx, AnyTx, CustomRx};

@@ -4,7 +4,8 @@
 
 use std::io::{Cursor, Read, Write as _};
 
-use linerate::file::{FileErrorKind, FileRx, InterfaceOptions, Reader, Writer};
+use linerate::adapter::FrameSink;
+use linerate::file::{FileErrorKind, FileRx, FileSink, InterfaceOptions, Reader, Writer};
 use linerate::{ClockDomain, Clocked, ErrorKind, FrameRx, NO_TS, RxFlags, RxFrame, RxMeta};
 use proptest::prelude::*;
 
@@ -400,6 +401,21 @@ fn a_full_disk_leaves_a_sound_file_and_an_exact_count() {
             assert_eq!(frames.len() as u64, written);
         }
     }
+}
+
+#[test]
+fn a_tap_counts_what_its_file_could_not_take() {
+    let mut writer = Writer::new(FullDisk(Vec::new(), 300_000), "test").unwrap();
+    let id = writer.add_interface(&InterfaceOptions::named("eth2")).unwrap();
+    let mut sink = FileSink::new(writer, id);
+    let frame = RxFrame { bytes: &[3; 61], meta: RxMeta::plain(61) };
+    for _ in 0..20_000 {
+        sink.frame(&frame);
+    }
+    let written = sink.writer().frames_written();
+    assert!(written > 3000 && sink.error().is_some());
+    assert_eq!(sink.lost(), 20_000 - written);
+    assert!(sink.finish().is_err());
 }
 
 #[test]

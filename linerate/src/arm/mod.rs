@@ -4,12 +4,12 @@ mod pcap;
 #[cfg(feature = "verbs")]
 mod verbs;
 
-use linerate_common::{FlowSpec, SetupError};
+use linerate_common::FlowSpec;
 
 use crate::any::{AnyRx, AnyTx};
 use crate::backend::Backend;
 use crate::error::OpenError;
-use crate::interface::{self, Interface};
+use crate::interface::Interface;
 use crate::port::Direction;
 use crate::uri::Uri;
 
@@ -86,8 +86,8 @@ pub(crate) fn fits_driver(backend: Backend, interface: &Interface) -> Result<(),
     };
     match interface.driver.as_deref() {
         Some(driver) if drivers.contains(&driver) => Ok(()),
-        Some(driver) => Err(format!("driver {driver}: not a {maker} card")),
-        None => Err(format!("not a {maker} card")),
+        Some(driver) => Err(format!("driver {driver}: no {maker} card")),
+        None => Err(format!("no {maker} card")),
     }
 }
 
@@ -101,17 +101,5 @@ pub(crate) fn survey(backend: Backend, interface: &Interface) -> Result<String, 
         #[cfg(feature = "verbs")]
         Backend::Verbs => verbs::survey(interface),
         other => Err(format!("{other} is not there yet")),
-    }
-}
-
-/// Has this process the right to raw frames? Asked by opening a socket that receives nothing.
-#[cfg_attr(not(any(feature = "afpacket", feature = "afxdp", feature = "verbs")), expect(dead_code))]
-fn may_open_raw() -> Result<(), String> {
-    match interface::may_open_packet_socket() {
-        Ok(()) => Ok(()),
-        Err(libc::EPERM | libc::EACCES) => {
-            Err("needs CAP_NET_RAW: run as root or: sudo setcap cap_net_raw+ep PROGRAM".into())
-        }
-        Err(errno) => Err(SetupError::os("socket(AF_PACKET)", errno).to_string()),
     }
 }

@@ -3,11 +3,12 @@
 use linerate_common::{FlowSpec, SetupError};
 use linerate_verbs::{FlowMode, Library, Options, interface_of_port, port_of_interface};
 
-use super::{Opened, Request, may_open_raw};
+use super::{Opened, Request};
 use crate::any::{AnyRx, AnyTx};
 use crate::error::OpenError;
 use crate::interface::Interface;
 use crate::port::Direction;
+use crate::rights;
 use crate::uri::value::{number, switch, word};
 use crate::uri::{OptionDoc, Uri};
 
@@ -67,6 +68,6 @@ pub(super) fn survey(interface: &Interface) -> Result<String, String> {
     let Some((device, port)) = port_of_interface(&interface.name) else {
         return Err("no RDMA device behind it: modprobe ib_uverbs mlx5_ib".into());
     };
-    may_open_raw()?;
+    rights::may_open_raw()?;
     Ok(format!("{device}/{port}"))
 }
