@@ -2,6 +2,7 @@
 
 use std::ffi::CStr;
 use std::fmt;
+use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use crate::error::{Error, ErrorKind, SetupError, last_errno};
@@ -127,11 +128,16 @@ impl Interfaces {
         Ok(std::array::from_fn(|i| data[i] as u8))
     }
 
-    /// Has the interface an IPv4 address, from which IGMP reports can be sent?
+    /// The interface's first IPv4 address: the one that its IGMP reports come from. `None` when
+    /// it has none, or does not exist.
     #[must_use]
-    pub fn has_ipv4(&self, name: &str) -> bool {
-        request_for(name)
-            .is_ok_and(|mut req| self.ioctl("SIOCGIFADDR", libc::SIOCGIFADDR, &mut req).is_ok())
+    pub fn ipv4_of(&self, name: &str) -> Option<Ipv4Addr> {
+        let mut req = request_for(name).ok()?;
+        self.ioctl("SIOCGIFADDR", libc::SIOCGIFADDR, &mut req).ok()?;
+        // SAFETY: SIOCGIFADDR fills the address member of the union.
+        let data = unsafe { req.ifr_ifru.ifru_addr.sa_data };
+        // A sockaddr_in: two bytes of port, then the address.
+        Some(Ipv4Addr::from([2, 3, 4, 5].map(|i| data[i] as u8)))
     }
 
     fn name_of(&self, index: u32) -> Result<Option<String>, Error> {
@@ -197,6 +203,8 @@ mod tests {
         assert_eq!(here.resolve(&index.into()).unwrap(), (name, index));
         assert!(here.mtu_of("lo").unwrap() >= 1500);
         assert_eq!(here.mac_of("lo").unwrap(), [0; 6]);
+        assert_eq!(here.ipv4_of("lo"), Some(Ipv4Addr::LOCALHOST));
+        assert_eq!(here.ipv4_of("nosuch0"), None);
     }
 
     #[test]

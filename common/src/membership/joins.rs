@@ -109,6 +109,21 @@ impl SocketJoins {
         })
     }
 
+    /// What the socket has joined, in order of address.
+    pub fn iter(&self) -> impl Iterator<Item = (IpAddr, Option<IpAddr>)> + '_ {
+        self.groups.iter().flat_map(|(group, sources)| {
+            let any = sources.is_empty().then_some((*group, None));
+            any.into_iter().chain(sources.iter().map(|source| (*group, Some(*source))))
+        })
+    }
+
+    /// The group, if the socket has joined exactly one.
+    #[must_use]
+    pub fn only_group(&self) -> Option<IpAddr> {
+        let mut groups = self.groups.keys();
+        groups.next().copied().filter(|_| groups.next().is_none())
+    }
+
     /// Has the socket joined nothing?
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -241,6 +256,7 @@ mod tests {
         assert_eq!(joins.leave(fd, 1, group, None), Ok(true));
         assert_eq!(joins.join(fd, 1, group, source), Ok(true));
         assert_eq!(joins.join(fd, 1, group, None), Ok(false));
+        assert_eq!(joins.only_group(), Some(group));
         assert!(!joins.is_empty());
     }
 

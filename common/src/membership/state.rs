@@ -129,7 +129,7 @@ impl State {
         // While the interface is away, or new and not seen by the watcher yet, the wish is noted.
         let present = self.interfaces.index_of(&self.name).ok().flatten();
         if !self.lost && present.is_some() && present == self.index {
-            if group.is_ipv4() && !self.interfaces.has_ipv4(&self.name) {
+            if group.is_ipv4() && self.interfaces.ipv4_of(&self.name).is_none() {
                 return Err(no_address(&self.name));
             }
             self.join_now(group, source)?;
@@ -159,7 +159,7 @@ impl State {
             MembershipState::WaitingForInterface
         } else if joined == self.wanted.len() {
             MembershipState::Joined
-        } else if waits(true) && !waits(false) && !self.interfaces.has_ipv4(&self.name) {
+        } else if waits(true) && !waits(false) && self.interfaces.ipv4_of(&self.name).is_none() {
             MembershipState::WaitingForAddress
         } else {
             MembershipState::Failing
@@ -199,7 +199,7 @@ impl State {
     }
 
     fn join_missing(&mut self) -> bool {
-        let ipv4 = self.interfaces.has_ipv4(&self.name);
+        let ipv4 = self.interfaces.ipv4_of(&self.name).is_some();
         let mut failed = false;
         for (group, source) in self.groups() {
             if self.holds(group, source) || (group.is_ipv4() && !ipv4) {

@@ -1,0 +1,405 @@
+//! The receive queue.
+
+use std::os::fd::BorrowedFd;
+
+use linerate_common::clock::now_ns;
+use linerate_common::{
+    ClockInfo, Clocked, Error, ErrorKind, FlowSpec, FrameRx, MAX_BURST, RuleId, RxFlags, RxFrame,
+    RxMeta, RxStats, SetupError, Steer, Waitable,
+};
+
+use crate::batch::Batch;
+use crate::control::Control;
+use crate::headers::{self, Facts, HEADROOM};
+use crate::inlet::Inlet;
+use crate::inlets::Inlets;
+use crate::plan::Plan;
+use crate::stamps::Stamps;
+
+/// Empty turns between two looks at whether the interface went away.
+const LINK_EVERY: u32 = 4096;
+
+/// Errors that an ICMP message left on a connected socket, taken off before giving up a turn.
+const ICMP_TRIES: usize = 8;
+
+/// Datagrams as frames: see the crate's documentation for which header fields are real.
+///
+/// `RxStats` from `SO_RXQ_OVFL` and `SO_MEMINFO` (`kernel_drop`: the socket buffer was full, or
+/// the checksum was wrong), and `filtered`: unicast datagrams to the port of a group, other
+/// senders' ones where a preloaded socket stack does not filter by source, and those that still
+/// waited in a socket when the last flow that it was open for was removed.
+pub struct UdpRx {
+    inlets: Inlets,
+    rules: Vec<(RuleId, FlowSpec)>,
+    last_rule: u32,
+    batch: Batch,
+    stamps: Stamps,
+    window: [Shown; MAX_BURST],
+    len: usize,
+    /// What `poll` has received and not shown yet: the socket, and slots.
+    pending: Pending,
+    stats: RxStats,
+    icmp_errors: u64,
+    idle: u32,
+}
+
+/// A frame in the window: a part of a slot.
+#[derive(Clone, Copy)]
+struct Shown {
+    slot: u8,
+    start: u8,
+    end: u32,
+    meta: RxMeta,
+}
+
+#[derive(Default)]
+struct Pending {
+    inlet: usize,
+    next: usize,
+    end: usize,
+}
+
+impl UdpRx {
+    pub(crate) fn new(inlets: Inlets, batch: Batch, stamps: Stamps) -> Self {
+        Self {
+            inlets,
+            rules: Vec::new(),
+            last_rule: 0,
+            batch,
+            stamps,
+            window: [Shown { slot: 0, start: 0, end: 0, meta: RxMeta::plain(0) }; MAX_BURST],
+            len: 0,
+            pending: Pending::default(),
+            stats: RxStats::default(),
+            icmp_errors: 0,
+            idle: 0,
+        }
+    }
+
+    /// Adds many flows at once.
+    ///
+    /// # Errors
+    ///
+    /// As [`Steer::add`]; then none of them is added.
+    pub fn add_all(&mut self, flows: &[FlowSpec]) -> Result<Vec<RuleId>, SetupError> {
+        self.settle();
+        let before = self.rules.len();
+        for flow in flows {
+            self.last_rule += 1;
+            self.rules.push((RuleId(self.last_rule), *flow));
+        }
+        let done = self.plan().and_then(|plan| self.inlets.apply(&plan));
+        if let Err(e) = done {
+            self.rules.truncate(before);
+            // Closes what was opened in vain; the rules that are left need nothing new.
+            let _ = self.plan().and_then(|plan| self.inlets.apply(&plan));
+            return Err(e.on(format!("udp:{}", self.inlets.place.name)));
+        }
+        Ok(self.rules[before..].iter().map(|(id, _)| *id).collect())
+    }
+
+    /// What could not be had as asked for, each with what helps: a smaller receive buffer, no
+    /// busy polling.
+    #[must_use]
+    pub fn notices(&self) -> &[String] {
+        &self.inlets.notices
+    }
+
+    /// Sockets open now.
+    #[must_use]
+    pub fn sockets(&self) -> usize {
+        self.inlets.list.len()
+    }
+
+    /// How often the interface went away, came back, and everything was opened and joined anew.
+    #[must_use]
+    pub fn reopened(&self) -> u64 {
+        self.inlets.reopened()
+    }
+
+    /// Is the interface away (or back, but without an address)? Nothing can arrive until it
+    /// returns; the queue then goes on by itself.
+    #[must_use]
+    pub fn is_interface_lost(&self) -> bool {
+        self.inlets.is_lost()
+    }
+
+    /// ICMP errors that came back on connected sockets: for 5-tuple flows, a peer's "port
+    /// unreachable". They lose no datagram.
+    #[must_use]
+    pub fn icmp_errors(&self) -> u64 {
+        self.icmp_errors
+    }
+
+    fn plan(&self) -> Result<Plan, SetupError> {
+        Plan::of(self.rules.iter().map(|(_, flow)| flow))
+    }
+
+    fn heed_link(&mut self) {
+        self.settle();
+        let rules = &self.rules;
+        self.inlets.heed_link(|| Plan::of(rules.iter().map(|(_, flow)| flow)).ok());
+    }
+
+    /// Receives from one socket into the slots from `first` on.
+    #[inline]
+    fn receive(&mut self, inlet: usize, first: usize, max: usize) -> Result<usize, Error> {
+        let Some(inlet) = self.inlets.list.get(inlet) else { return Ok(0) };
+        for _ in 0..ICMP_TRIES {
+            match self.batch.receive(inlet.fd(), first, max) {
+                Err(e) if is_icmp(e.errno) => self.icmp_errors += 1,
+                other => return other,
+            }
+        }
+        Ok(0)
+    }
+
+    /// Counts what a panicking handler was not shown: it had its one delivery.
+    fn settle(&mut self) {
+        while self.pending.next < self.pending.end {
+            let i = self.pending.next;
+            self.pending.next += 1;
+            if let Some(inlet) = self.inlets.list.get_mut(self.pending.inlet) {
+                let mac = self.inlets.place.mac;
+                dress(inlet, &mut self.batch, &mut self.stamps, &mut self.stats, mac, i);
+            }
+        }
+    }
+
+    #[inline]
+    fn count_idle(&mut self, empty: bool) {
+        if !empty {
+            self.idle = 0;
+            return;
+        }
+        self.idle += 1;
+        if self.idle >= LINK_EVERY {
+            self.idle = 0;
+            self.heed_link();
+        }
+    }
+}
+
+/// Errors that the network reported about something this socket sent.
+fn is_icmp(errno: i32) -> bool {
+    matches!(
+        errno,
+        libc::ECONNREFUSED
+            | libc::EHOSTUNREACH
+            | libc::ENETUNREACH
+            | libc::EPROTO
+            | libc::ENOPROTOOPT
+            | libc::EHOSTDOWN
+            | libc::ENONET
+            | libc::EMSGSIZE
+    )
+}
+
+/// Makes a frame of the datagram in slot `i`; `None` when it does not belong to the queue.
+#[inline]
+fn dress(
+    inlet: &mut Inlet,
+    batch: &mut Batch,
+    stamps: &mut Stamps,
+    stats: &mut RxStats,
+    mac: [u8; 6],
+    i: usize,
+) -> Option<Shown> {
+    let message = batch.message(i);
+    let (stored, sent, truncated) = (message.stored, message.sent, message.truncated);
+    let control = Control::parse(message.control);
+    let src = message.src.get();
+    batch.reset(i);
+
+    let mut flags = RxFlags::SYNTHETIC;
+    if control.drops.is_some_and(|now| inlet.note_drops(now)) {
+        flags |= RxFlags::LOSS_BEFORE;
+    }
+    let admitted = src.and_then(|(ip, port)| Some((ip, port, inlet.admit(ip, control.dst)?)));
+    let Some((src, src_port, dst)) = admitted else {
+        stats.filtered += 1;
+        return None;
+    };
+    // The first datagrams may come before the kernel has switched its stamping on.
+    let software = control.software_ns.or_else(|| Some(now_ns()));
+    let (ts_ns, ts_flags) = stamps.choose(control.hardware_ns, software);
+    flags |= ts_flags;
+    if truncated {
+        flags |= RxFlags::TRUNCATED;
+        stats.flagged += 1;
+    } else {
+        // The kernel hands out no datagram whose checksum is wrong.
+        flags |= RxFlags::CSUM_OK;
+    }
+    let facts = Facts {
+        src: (src, src_port),
+        dst: (dst, inlet.port),
+        ttl: control.ttl.unwrap_or(0),
+        tos: control.tos.unwrap_or(0),
+        mac,
+    };
+    let headers = headers::write(batch.slot_mut(i), &facts, stored, sent);
+    stats.frames += 1;
+    stats.bytes += (headers + stored) as u64;
+    let wire_len = u32::try_from(headers + sent).unwrap_or(u32::MAX);
+    Some(Shown {
+        slot: i as u8,
+        start: (HEADROOM - headers) as u8,
+        end: (HEADROOM + stored) as u32,
+        meta: RxMeta { ts_ns, wire_len, flags, mark: 0 },
+    })
+}
+
+#[inline]
+fn frame<'a>(batch: &'a Batch, shown: &Shown) -> RxFrame<'a> {
+    let slot = batch.slot(usize::from(shown.slot));
+    RxFrame { bytes: &slot[usize::from(shown.start)..shown.end as usize], meta: shown.meta }
+}
+
+impl FrameRx for UdpRx {
+    fn acquire(&mut self, max: usize) -> Result<usize, Error> {
+        self.settle();
+        self.len = 0;
+        let max = max.min(MAX_BURST);
+        let mut used = 0;
+        if max > 0 {
+            self.inlets.look()?;
+        }
+        while used < max {
+            let Some(inlet) = self.inlets.next_ready() else { break };
+            let n = match self.receive(inlet, used, max - used) {
+                Ok(n) => n,
+                // What came before the error is shown first; the error will come again.
+                Err(_) if self.len > 0 => break,
+                Err(e) => return Err(e),
+            };
+            let mac = self.inlets.place.mac;
+            for i in used..used + n {
+                let source = &mut self.inlets.list[inlet];
+                let shown =
+                    dress(source, &mut self.batch, &mut self.stamps, &mut self.stats, mac, i);
+                if let Some(shown) = shown {
+                    self.window[self.len] = shown;
+                    self.len += 1;
+                }
+            }
+            used += n;
+        }
+        if max > 0 {
+            self.count_idle(used == 0);
+        }
+        Ok(self.len)
+    }
+
+    #[inline]
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    #[inline]
+    fn frame(&self, i: usize) -> RxFrame<'_> {
+        frame(&self.batch, &self.window[..self.len][i])
+    }
+
+    #[inline]
+    fn release(&mut self) {
+        self.len = 0;
+    }
+
+    fn stats(&mut self) -> RxStats {
+        let mut stats = self.stats;
+        stats.kernel_drop = self.inlets.drops();
+        stats.filtered += self.inlets.abandoned();
+        stats
+    }
+
+    fn waitable(&mut self) -> Option<&mut dyn Waitable> {
+        Some(self)
+    }
+
+    #[inline]
+    fn poll<F: FnMut(RxFrame<'_>)>(&mut self, max: usize, mut f: F) -> Result<usize, Error> {
+        self.settle();
+        self.len = 0;
+        let (mut count, mut received) = (0, 0);
+        if max > 0 {
+            self.inlets.look()?;
+        }
+        while received < max {
+            let Some(inlet) = self.inlets.next_ready() else { break };
+            let n = match self.receive(inlet, 0, (max - received).min(MAX_BURST)) {
+                Ok(n) => n,
+                Err(_) if received > 0 => break,
+                Err(e) => return Err(e),
+            };
+            received += n;
+            let mac = self.inlets.place.mac;
+            self.pending = Pending { inlet, next: 0, end: n };
+            for i in 0..n {
+                self.pending.next = i + 1;
+                let source = &mut self.inlets.list[inlet];
+                let shown =
+                    dress(source, &mut self.batch, &mut self.stamps, &mut self.stats, mac, i);
+                if let Some(shown) = shown {
+                    count += 1;
+                    f(frame(&self.batch, &shown));
+                }
+            }
+        }
+        if max > 0 {
+            self.count_idle(received == 0);
+        }
+        Ok(count)
+    }
+}
+
+impl Clocked for UdpRx {
+    fn clock(&self) -> ClockInfo {
+        self.stamps.clock()
+    }
+}
+
+impl Waitable for UdpRx {
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.inlets.epoll()
+    }
+
+    /// Nothing to ask of the kernel. Changes of the interface are dealt with here, since they
+    /// wake up too.
+    fn arm(&mut self) -> Result<(), Error> {
+        self.heed_link();
+        Ok(())
+    }
+}
+
+/// Groups, 3-tuples and 5-tuples of UDP. Adding a group joins it, on the receiving socket;
+/// removing the last rule that wants it leaves it. Both take system calls and memory: keep them
+/// out of the hot loop.
+impl Steer for UdpRx {
+    fn add(&mut self, flow: &FlowSpec) -> Result<RuleId, SetupError> {
+        // One flow in, one id out.
+        self.add_all(std::slice::from_ref(flow)).map(|_| RuleId(self.last_rule))
+    }
+
+    fn remove(&mut self, rule: RuleId) -> Result<(), SetupError> {
+        let Some(at) = self.rules.iter().position(|(id, _)| *id == rule) else {
+            return Err(SetupError::new(ErrorKind::BadArgument, "remove", "there is no such rule")
+                .on(format!("udp:{}", self.inlets.place.name)));
+        };
+        self.rules.remove(at);
+        // Slots of the open window stay: only sockets close.
+        self.settle();
+        let plan = self.plan()?;
+        self.inlets.apply(&plan)
+    }
+}
+
+impl std::fmt::Debug for UdpRx {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("UdpRx")
+            .field("interface", &self.inlets.place.name)
+            .field("sockets", &self.sockets())
+            .field("rules", &self.rules)
+            .finish_non_exhaustive()
+    }
+}

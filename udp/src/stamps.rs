@@ -1,0 +1,110 @@
+//! Which of a datagram's timestamps to believe.
+
+use linerate_common::{ClockDomain, ClockInfo, NO_TS, RxFlags};
+
+/// Two clocks that are this close, in ns, are the same time scale: far less than the 37 s between
+/// TAI and UTC, far more than a datagram takes from the card to the kernel's own stamp.
+const SAME_NS: u64 = 1_000_000_000;
+
+/// Turns the kernel's stamps into ns since the UNIX epoch in UTC, and remembers what it learned
+/// about the card's clock.
+///
+/// `SO_TIMESTAMPING` gives the card's clock as it is: on UTC, on TAI (where ptp4l puts it), or
+/// counting from the boot of the card. It is compared with the software stamp that comes along.
+#[derive(Debug)]
+pub(crate) struct Stamps {
+    tai_offset_ns: u64,
+    ptp: Option<u32>,
+    seen: ClockInfo,
+}
+
+impl Stamps {
+    /// `tai_offset_s` is the kernel's TAI-UTC offset, 0 when it has not been told.
+    pub(crate) fn new(tai_offset_s: i32, ptp: Option<u32>) -> Self {
+        // Between 1972 and today the offset grew from 10 s to 37 s.
+        let known = u64::try_from(tai_offset_s).ok().filter(|s| *s > 0).unwrap_or(37);
+        Self { tai_offset_ns: known * 1_000_000_000, ptp, seen: ClockInfo::KERNEL }
+    }
+
+    /// The stamp to show. A card's clock that is neither on UTC nor on TAI says nothing about
+    /// when the frame came; the kernel's stamp is better.
+    #[inline]
+    pub(crate) fn choose(
+        &mut self,
+        hardware: Option<u64>,
+        software: Option<u64>,
+    ) -> (u64, RxFlags) {
+        match (hardware, software) {
+            (Some(hw), Some(sw)) if hw.abs_diff(sw) < SAME_NS => {
+                self.note(false);
+                (hw, RxFlags::TS_HW)
+            }
+            (Some(hw), Some(sw))
+                if hw.abs_diff(sw.saturating_add(self.tai_offset_ns)) < SAME_NS =>
+            {
+                self.note(true);
+                (hw - self.tai_offset_ns, RxFlags::TS_HW)
+            }
+            (_, Some(sw)) => (sw, RxFlags::TS_SW),
+            // Nothing to compare with: it may be on any scale.
+            (Some(hw), None) => (hw, RxFlags::TS_HW | RxFlags::TS_UNSYNCED),
+            (None, None) => (NO_TS, RxFlags::NONE),
+        }
+    }
+
+    /// What is known about the clock of the stamps shown so far.
+    pub(crate) fn clock(&self) -> ClockInfo {
+        self.seen
+    }
+
+    fn note(&mut self, tai: bool) {
+        let domain = match (self.ptp, tai) {
+            (Some(n), false) => ClockDomain::Phc(n),
+            (Some(n), true) => ClockDomain::PhcTai(n),
+            (None, _) => ClockDomain::Card,
+        };
+        self.seen = ClockInfo { domain, synced: None, resolution_ns: 1 };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: u64 = 1_790_000_000_000_000_000;
+    const S: u64 = 1_000_000_000;
+
+    #[test]
+    fn a_card_on_utc_is_believed() {
+        let mut stamps = Stamps::new(37, Some(2));
+        assert_eq!(stamps.clock(), ClockInfo::KERNEL);
+        assert_eq!(stamps.choose(Some(NOW - 900), Some(NOW)), (NOW - 900, RxFlags::TS_HW));
+        assert_eq!(stamps.clock().domain, ClockDomain::Phc(2));
+    }
+
+    #[test]
+    fn a_card_on_tai_is_brought_to_utc_told_or_not() {
+        for told in [37, 0] {
+            let mut stamps = Stamps::new(told, Some(0));
+            let stamp = stamps.choose(Some(NOW + 37 * S - 900), Some(NOW));
+            assert_eq!(stamp, (NOW - 900, RxFlags::TS_HW));
+            assert_eq!(stamps.clock().domain, ClockDomain::PhcTai(0));
+        }
+    }
+
+    #[test]
+    fn a_card_that_counts_from_its_boot_is_not_shown() {
+        let mut stamps = Stamps::new(37, Some(0));
+        assert_eq!(stamps.choose(Some(77 * S), Some(NOW)), (NOW, RxFlags::TS_SW));
+        assert_eq!(stamps.choose(Some(NOW - 5 * S), Some(NOW)), (NOW, RxFlags::TS_SW));
+        assert_eq!(stamps.clock(), ClockInfo::KERNEL);
+    }
+
+    #[test]
+    fn what_is_missing_is_not_made_up() {
+        let mut stamps = Stamps::new(37, None);
+        assert_eq!(stamps.choose(None, None), (NO_TS, RxFlags::NONE));
+        let (_, flags) = stamps.choose(Some(NOW), None);
+        assert!(flags.contains(RxFlags::TS_UNSYNCED));
+    }
+}
