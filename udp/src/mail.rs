@@ -56,14 +56,14 @@ impl Mail {
         }
     }
 
-    /// Packs waiting letters of the first one's family, oldest first. Runs of datagrams to one
+    /// Packs letters that are due, of the first one's family, oldest first. Runs of datagrams to one
     /// address that are equally long, up to `segment` bytes, become one message; 0 packs no runs.
     /// Gives the number of datagrams in the first message.
     pub(crate) fn pack(&mut self, outbox: &Outbox, segment: usize) -> usize {
-        let waiting = outbox.waiting();
+        let due = outbox.due();
         let (mut i, mut used) = (0, 0);
         self.count = 0;
-        while i < waiting && self.count < MESSAGES && used < PARTS {
+        while i < due && self.count < MESSAGES && used < PARTS {
             let letter = outbox.letter(i);
             if letter.v6 != outbox.letter(0).v6 {
                 break;
@@ -125,7 +125,7 @@ fn run_length(outbox: &Outbox, i: usize, most: usize, segment: usize) -> usize {
     if most <= 1 || len == 0 || len > segment {
         return 1;
     }
-    let most = most.min(RUN_BYTES / len).min(outbox.waiting() - i);
+    let most = most.min(RUN_BYTES / len).min(outbox.due() - i);
     let mut run = 1;
     while run < most {
         let next = outbox.letter(i + run);
@@ -151,6 +151,7 @@ mod tests {
             let to: std::net::SocketAddr = to.parse().unwrap();
             outbox.seal(RawAddr::new(to, 1), to.is_ipv6(), 42..42 + len, 42 + len);
         }
+        outbox.kick();
         outbox
     }
 

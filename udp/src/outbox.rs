@@ -13,6 +13,8 @@ pub(crate) struct Outbox {
     /// Counts slots taken and given back since the start; their difference is how many are in use.
     head: u64,
     tail: u64,
+    /// Slots before this one have been kicked.
+    kicked: u64,
 }
 
 /// One committed frame.
@@ -32,7 +34,7 @@ impl Outbox {
         let stride = max_len.next_multiple_of(64);
         let empty = Letter { to: RawAddr::EMPTY, v6: false, start: 0, len: 0, frame_len: 0 };
         let (memory, letters) = (vec![0; slots * stride], vec![empty; slots]);
-        Self { memory, stride, max_len, letters, head: 0, tail: 0 }
+        Self { memory, stride, max_len, letters, head: 0, tail: 0, kicked: 0 }
     }
 
     pub(crate) fn max_len(&self) -> usize {
@@ -44,9 +46,19 @@ impl Outbox {
         self.letters.len() - self.waiting()
     }
 
-    /// Frames that wait.
+    /// Frames that are committed and not sent.
     pub(crate) fn waiting(&self) -> usize {
         (self.tail - self.head) as usize
+    }
+
+    /// Frames that are to be sent now: a kick asked for them.
+    pub(crate) fn due(&self) -> usize {
+        (self.kicked - self.head) as usize
+    }
+
+    /// Everything that waits is due.
+    pub(crate) fn kick(&mut self) {
+        self.kicked = self.tail;
     }
 
     fn slot(&self, at: u64) -> usize {
@@ -85,7 +97,7 @@ impl Outbox {
         &self.memory[at..at + self.stride][letter.start as usize..][..letter.len as usize]
     }
 
-    /// Gives the oldest slot back.
+    /// Gives the oldest slot back; call only while something is due.
     pub(crate) fn pop(&mut self) -> Letter {
         let letter = *self.letter(0);
         self.head += 1;
@@ -105,7 +117,8 @@ mod tests {
             outbox.tail_mut(100)[40..42].copy_from_slice(&[n, n]);
             outbox.seal(RawAddr::EMPTY, false, 40..42, 60);
             if outbox.room() == 0 {
-                while outbox.waiting() > 1 {
+                outbox.kick();
+                while outbox.due() > 1 {
                     assert_eq!(outbox.payload(0), [sent, sent]);
                     assert_eq!(outbox.payload(1), [sent + 1, sent + 1]);
                     assert_eq!(outbox.pop().frame_len, 60);
@@ -113,6 +126,6 @@ mod tests {
                 }
             }
         }
-        assert_eq!((outbox.waiting(), outbox.room()), (2, 1));
+        assert_eq!((outbox.waiting(), outbox.room(), outbox.due()), (2, 1, 1));
     }
 }

@@ -98,13 +98,13 @@ impl UdpTx {
         self.gso
     }
 
-    /// Sends what waits. `Ok` with frames left: the socket's buffer is full.
+    /// Sends what is due. `Ok` with frames left: the socket's buffer is full.
     fn flush(&mut self, wait_ms: libc::c_int) -> Result<(), Error> {
         let mut trouble = None;
         let mut waited = false;
         let mut excused = 0;
         let mut reopened = false;
-        while self.outbox.waiting() > 0 {
+        while self.outbox.due() > 0 {
             let v6 = self.outbox.letter(0).v6;
             let Some(fd) = (if v6 { &self.v6 } else { &self.v4 }) else {
                 self.lose(1, |s| &mut s.failed);
@@ -162,13 +162,20 @@ impl UdpTx {
         trouble.map_or(Ok(()), Err)
     }
 
+    /// Tries once more to send what an earlier kick could not.
+    fn retry(&mut self) {
+        if self.outbox.due() > 0 {
+            // What fails is counted; frames that are left show as missing room.
+            let _ = self.flush(0);
+        }
+    }
+
     /// The oldest `n` frames will not be sent.
     fn lose(&mut self, n: usize, counter: impl FnOnce(&mut TxStats) -> &mut u64) {
         for _ in 0..n {
             self.outbox.pop();
         }
         *counter(&mut self.stats) += n as u64;
-        self.stats.completed += n as u64;
     }
 
     /// Tries to send by an interface of the same name that has taken the place of the old one.
@@ -283,8 +290,7 @@ impl FrameTx for UdpTx {
             return None;
         }
         if self.outbox.room() == 0 {
-            // An error shows again at the next kick; here it means no room.
-            let _ = self.flush(0);
+            self.retry();
             if self.outbox.room() == 0 {
                 return None;
             }
@@ -306,24 +312,20 @@ impl FrameTx for UdpTx {
                 let raw = RawAddr::new(to, self.place.index);
                 self.outbox.seal(raw, to.is_ipv6(), payload, len);
             }
-            None => {
-                self.stats.refused += 1;
-                self.stats.completed += 1;
-            }
+            None => self.stats.refused += 1,
         }
     }
 
     fn kick(&mut self) -> Result<(), Error> {
+        self.outbox.kick();
         self.flush(DRAIN_MS)
     }
 
     fn reap(&mut self) -> usize {
-        if self.outbox.waiting() > 0 && self.outbox.room() == 0 {
-            // As in `reserve`.
-            let _ = self.flush(0);
-        }
-        let back = self.stats.completed - self.reaped;
-        self.reaped = self.stats.completed;
+        self.retry();
+        let done = self.stats.completed + self.stats.lost();
+        let back = done - self.reaped;
+        self.reaped = done;
         back as usize
     }
 
