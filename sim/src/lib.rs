@@ -11,5 +11,7 @@
 //! the vendors' libraries and their documentation set.
 
 pub mod cable;
+#[cfg(feature = "verbs")]
+pub mod verbs;
 
 pub use cable::{Plug, WireFrame, WireState};

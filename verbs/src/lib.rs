@@ -32,6 +32,7 @@
 
 mod channel;
 mod clock;
+mod counter;
 mod cq;
 mod device;
 mod error;
@@ -44,6 +45,7 @@ mod qp;
 mod rx;
 mod tx;
 
+pub use counter::NoBuffer;
 pub use device::{Caps, Context, PortState, devices, interface_of_port, port_of_interface};
 pub use flow::FlowMode;
 pub use library::Library;

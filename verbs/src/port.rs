@@ -8,6 +8,7 @@ use linerate_common::{ErrorKind, FlowSpec, SetupError, Steer};
 
 use crate::channel::Channel;
 use crate::clock::StampClock;
+use crate::counter::NoBuffer;
 use crate::cq::Cq;
 use crate::device::{Context, interface_of_port, port_of_interface};
 use crate::event::Events;
@@ -39,6 +40,8 @@ pub struct Options {
     pub relaxed_ordering: bool,
     /// Bring a queue that an error stopped back by itself.
     pub recover: bool,
+    /// Where frames that found no buffer are counted; `None` reads the kernel's counter.
+    pub no_buffer: Option<NoBuffer>,
     /// The buffers; `None` builds a pool of the right size on the card's NUMA node.
     pub pool: Option<Pool>,
 }
@@ -54,6 +57,7 @@ impl Default for Options {
             timestamps: true,
             relaxed_ordering: false,
             recover: true,
+            no_buffer: None,
             pool: None,
         }
     }
@@ -151,6 +155,10 @@ fn set_up(context: &Arc<Context>, port: u8, options: &Options) -> Result<Port, S
         events: events.clone(),
         mode: options.mode,
         clock,
+        no_buffer: options
+            .no_buffer
+            .clone()
+            .unwrap_or_else(|| NoBuffer::of_port(context.name(), port)),
         recover: options.recover,
     })?;
 

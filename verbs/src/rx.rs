@@ -13,6 +13,7 @@ use linerate_common::{
 use linerate_ibverbs_sys::{self as sys, inline};
 
 use crate::clock::StampClock;
+use crate::counter::NoBuffer;
 use crate::cq::Completion;
 use crate::event::Events;
 use crate::flow::{Flow, FlowMode};
@@ -56,6 +57,9 @@ pub struct VerbsRx {
     requests: Vec<sys::ibv_recv_wr>,
     pieces: Vec<sys::ibv_sge>,
     recover_by_itself: bool,
+    no_buffer: NoBuffer,
+    /// What the counter showed when the queue was opened.
+    no_buffer_before: u64,
     stats: RxStats,
 }
 
@@ -71,6 +75,7 @@ pub(crate) struct Parts {
     pub(crate) events: Arc<Events>,
     pub(crate) mode: FlowMode,
     pub(crate) clock: StampClock,
+    pub(crate) no_buffer: NoBuffer,
     pub(crate) recover: bool,
 }
 
@@ -101,6 +106,8 @@ impl VerbsRx {
             requests: vec![request; MAX_BURST],
             pieces: vec![sys::ibv_sge::default(); MAX_BURST],
             recover_by_itself: parts.recover,
+            no_buffer_before: parts.no_buffer.read(),
+            no_buffer: parts.no_buffer,
             stats: RxStats::default(),
         };
         rx.start()?;
@@ -318,6 +325,9 @@ impl FrameRx for VerbsRx {
 
     fn stats(&mut self) -> RxStats {
         self.events.drain();
+        let lost = self.no_buffer.read().saturating_sub(self.no_buffer_before);
+        // The device's counter may start again when its driver is reloaded; ours does not.
+        self.stats.no_buffer = self.stats.no_buffer.max(lost);
         self.stats
     }
 

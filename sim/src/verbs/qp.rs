@@ -1,0 +1,146 @@
+//! Raw packet queue pairs: what is posted, and the states they go through.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+
+use linerate_common::clock::now_ns;
+use linerate_ibverbs_sys::{self as sys, ibv_qp, ibv_qp_cap, ibv_sge, ibv_wc};
+
+use super::cq::{CqState, Entry};
+use super::device::lock;
+
+/// A buffer that waits for a frame.
+#[derive(Debug)]
+pub(super) struct RecvRequest {
+    pub(super) wr_id: u64,
+    pub(super) pieces: Vec<ibv_sge>,
+}
+
+/// A frame that waits to be sent.
+#[derive(Debug)]
+pub(super) struct SendRequest {
+    pub(super) wr_id: u64,
+    pub(super) signaled: bool,
+    pub(super) body: Body,
+}
+
+/// Where a frame's bytes are.
+#[derive(Debug)]
+pub(super) enum Body {
+    /// Copied when it was posted.
+    Inline(Vec<u8>),
+    /// In registered memory, read when it is sent.
+    Pieces(Vec<ibv_sge>),
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Queues {
+    pub(super) state: u32,
+    pub(super) recv: VecDeque<RecvRequest>,
+    pub(super) send: VecDeque<SendRequest>,
+    /// Sent without a completion since the last that had one.
+    pub(super) unsignaled: u32,
+    /// A completion held back by a fault.
+    pub(super) late: Option<Entry>,
+}
+
+/// What the hardware thread sees of a queue pair.
+#[derive(Debug)]
+pub(super) struct QpState {
+    pub(super) number: u32,
+    pub(super) cap: ibv_qp_cap,
+    pub(super) queues: Mutex<Queues>,
+    /// Send slots in use: from the post until a completion at or behind it was polled.
+    pub(super) used: AtomicU32,
+    pub(super) send_cq: Arc<CqState>,
+    pub(super) recv_cq: Arc<CqState>,
+    pub(super) signal_all: bool,
+}
+
+/// What libibverbs sees: an `ibv_qp`, as long as a provider's, with our state behind it.
+#[repr(C)]
+pub(super) struct SimQp {
+    pub(super) base: ibv_qp,
+    /// Providers' queue pairs are `struct verbs_qp`: libibverbs looks at what follows.
+    _verbs_qp: [u64; 28],
+    pub(super) state: Arc<QpState>,
+}
+
+impl SimQp {
+    pub(super) fn new(base: ibv_qp, state: Arc<QpState>) -> *mut Self {
+        Box::into_raw(Box::new(Self { base, _verbs_qp: [0; 28], state }))
+    }
+}
+
+impl QpState {
+    /// Slots come back to the sender.
+    pub(super) fn give_back(&self, slots: u32) {
+        self.used.fetch_sub(slots, Ordering::AcqRel);
+    }
+
+    /// Completes one request.
+    pub(super) fn complete(self: &Arc<Self>, to: Side, wr_id: u64, status: u32, rest: Done) {
+        let opcode = match to {
+            Side::Send => sys::IBV_WC_SEND,
+            Side::Recv => sys::IBV_WC_RECV,
+        };
+        let wc = ibv_wc {
+            wr_id,
+            status,
+            opcode,
+            byte_len: rest.bytes,
+            qp_num: self.number,
+            ..ibv_wc::default()
+        };
+        let entry =
+            Entry { wc, at_ns: now_ns(), tag: rest.tag, frees: rest.frees, qp: Arc::clone(self) };
+        match to {
+            Side::Send => self.send_cq.push(entry),
+            Side::Recv => self.recv_cq.push(entry),
+        }
+    }
+
+    /// Into the error state: everything posted comes back flushed.
+    pub(super) fn fail(self: &Arc<Self>) {
+        let (recv, send, unsignaled) = {
+            let mut queues = lock(&self.queues);
+            queues.state = sys::IBV_QPS_ERR;
+            queues.late = None;
+            let unsignaled = std::mem::take(&mut queues.unsignaled);
+            (std::mem::take(&mut queues.recv), std::mem::take(&mut queues.send), unsignaled)
+        };
+        for request in recv {
+            self.complete(Side::Recv, request.wr_id, sys::IBV_WC_WR_FLUSH_ERR, Done::default());
+        }
+        let mut frees = unsignaled;
+        for request in send {
+            let done = Done { frees: frees + 1, ..Done::default() };
+            self.complete(Side::Send, request.wr_id, sys::IBV_WC_WR_FLUSH_ERR, done);
+            frees = 0;
+        }
+    }
+
+    /// Back to the beginning: everything posted and completed is forgotten.
+    pub(super) fn reset(&self) {
+        *lock(&self.queues) = Queues::default();
+        self.used.store(0, Ordering::Release);
+        self.send_cq.forget(self.number);
+        self.recv_cq.forget(self.number);
+    }
+}
+
+/// Which half of a queue pair.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Side {
+    Send,
+    Recv,
+}
+
+/// What a completion says besides its status.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Done {
+    pub(super) bytes: u32,
+    pub(super) tag: u32,
+    pub(super) frees: u32,
+}
