@@ -77,7 +77,7 @@ pub(crate) fn run(args: &CaptureArgs, out: &mut Output) -> Result<(), Failure> {
     // Until the end: somebody asks for it, the time is up, or the receive loop ended by itself.
     let name_groups =
         |counts: &[GroupCount]| report::group_lines(&plan.flows, counts, plan.seq.is_some());
-    let mut live = report::Live::new(&identity);
+    let mut live = report::Live::new(&identity, out);
     let deadline = plan.duration.map(|d| begun + d);
     while !receiver.is_finished() {
         let now = Instant::now();

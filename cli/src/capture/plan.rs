@@ -139,11 +139,6 @@ fn first_double(flows: &[FlowSpec]) -> Option<&FlowSpec> {
 
 fn target(args: &CaptureArgs) -> Result<Option<Target>, Failure> {
     let Some(path) = &args.write else { return Ok(None) };
-    if path.as_os_str().is_empty() {
-        return Err(
-            Failure::usage("-w got an empty file name").remedy("name a file, as feed.pcapng")
-        );
-    }
     let stdout = path == Path::new("-");
     match args.rotate {
         Some(_) if stdout => Err(Failure::usage("-C cannot rotate stdout")

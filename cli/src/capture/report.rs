@@ -158,9 +158,11 @@ const SECOND: Duration = Duration::from_secs(1);
 const NOTICE: Duration = Duration::from_millis(120);
 
 impl<'a> Live<'a> {
-    pub(crate) fn new(identity: &'a Identity) -> Self {
+    /// The first JSON line comes at once: it says that frames are being received from here on.
+    pub(crate) fn new(identity: &'a Identity, out: &Output) -> Self {
         let begun = Instant::now();
-        Self { identity, begun, next: begun + SECOND, asked: false, last: (begun, 0, 0) }
+        let next = if out.is_json() { begun } else { begun + SECOND };
+        Self { identity, begun, next, asked: false, last: (begun, 0, 0) }
     }
 
     /// To be called often.

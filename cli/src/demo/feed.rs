@@ -46,6 +46,8 @@ pub(crate) struct Feed {
     left_in_burst: u32,
     channel: u8,
     next_seq: [u32; CHANNELS],
+    /// Time of the last message by line.
+    last_ns: [u64; 2],
     waiting: BinaryHeap<Reverse<Event>>,
     /// Messages withheld by line.
     pub(crate) withheld: [u64; 2],
@@ -59,6 +61,7 @@ impl Feed {
             left_in_burst: 0,
             channel: 0,
             next_seq: [FIRST_SEQ; CHANNELS],
+            last_ns: [0; 2],
             waiting: BinaryHeap::new(),
             withheld: [0; 2],
         }
@@ -67,7 +70,7 @@ impl Feed {
     /// The next datagram.
     pub(crate) fn next(&mut self) -> Event {
         loop {
-            // A later message may overtake the second copy of an earlier one, never the first.
+            // Messages are made in order of time: none that is still to come is due before.
             if let Some(Reverse(event)) = self.waiting.peek()
                 && event.due_ns <= self.at_ns
             {
@@ -118,6 +121,10 @@ impl Feed {
             _ => None,
         };
         for (line, due_ns) in [(first, self.at_ns), (1 - first, self.at_ns + skew_ns)] {
+            // A line keeps the order of its messages, whatever the skew.
+            let last_ns = &mut self.last_ns[usize::from(line)];
+            *last_ns = due_ns.max(*last_ns);
+            let due_ns = *last_ns;
             if withheld == Some(line) {
                 self.withheld[usize::from(line)] += 1;
             } else {
@@ -220,6 +227,10 @@ mod tests {
         let mut feed = Feed::new(7);
         let events: Vec<Event> = (0..40_000).map(|_| feed.next()).collect();
         assert!(events.is_sorted_by_key(|e| e.due_ns), "it is in order of time");
+        for group in 0..2 * CHANNELS {
+            let mine = events.iter().filter(|e| group_index(e.line, e.channel) == group);
+            assert!(mine.is_sorted_by_key(|e| e.seq), "each line is in order of sequence");
+        }
         let seconds = events.last().unwrap().due_ns as f64 / 1e9;
         let rate = 40_000.0 / seconds;
         assert!((3_000.0..20_000.0).contains(&rate), "{rate} frames/s");
