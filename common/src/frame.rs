@@ -40,10 +40,13 @@ impl RxFlags {
     pub const LOSS_BEFORE: Self = Self(1 << 10);
     /// The checksum is not filled in yet: the frame came from this host's own stack.
     pub const CSUM_PARTIAL: Self = Self(1 << 11);
+    /// The kernel made one long frame of several (GRO, TSO): these bytes were not on the wire in
+    /// this form.
+    pub const MERGED: Self = Self(1 << 12);
     /// Reserved: the frame goes on in the next buffer.
     pub const MORE: Self = Self(1 << 31);
 
-    const NAMES: [(Self, &'static str); 13] = [
+    const NAMES: [(Self, &'static str); 14] = [
         (Self::TS_HW, "ts_hw"),
         (Self::TS_SW, "ts_sw"),
         (Self::TS_UNSYNCED, "ts_unsynced"),
@@ -56,6 +59,7 @@ impl RxFlags {
         (Self::OUTGOING, "outgoing"),
         (Self::LOSS_BEFORE, "loss_before"),
         (Self::CSUM_PARTIAL, "csum_partial"),
+        (Self::MERGED, "merged"),
         (Self::MORE, "more"),
     ];
 
