@@ -255,7 +255,7 @@ fn prepare(
         let us = options.busy_poll_us as libc::c_int;
         if sys::set(fd, "SO_BUSY_POLL", libc::SOL_SOCKET, libc::SO_BUSY_POLL, &us).is_err() {
             notice(
-                "no busy polling: SO_BUSY_POLL needs CAP_NET_ADMIN: \
+                "no busy polling: on this kernel SO_BUSY_POLL needs CAP_NET_ADMIN: \
                     sudo setcap cap_net_admin+ep PROGRAM"
                     .into(),
             );

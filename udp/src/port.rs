@@ -30,8 +30,8 @@ pub struct Options {
     /// Longest datagram that is delivered whole; the rest of longer ones is cut off and the
     /// frame flagged. Default 65,535, so that none is.
     pub datagram_bytes: usize,
-    /// Poll the card's queue for so many µs from within receive calls (`SO_BUSY_POLL`; needs
-    /// CAP_NET_ADMIN and a driver with NAPI). Default 0: off.
+    /// Poll the card's queue for so many µs from within receive calls (`SO_BUSY_POLL`; older
+    /// kernels want CAP_NET_ADMIN). Default 0: off.
     pub busy_poll_us: u32,
     /// Use the card's timestamps where the driver hands them out. Default on.
     pub hardware_stamps: bool,

@@ -147,13 +147,10 @@ impl UdpTx {
                         sys::drain_errors(fd.as_fd());
                         excused = 1;
                     }
-                    libc::ENODEV | libc::ENXIO if !reopened => {
-                        reopened = true;
-                        self.reopen();
-                    }
+                    _ if !reopened && self.reopen() => reopened = true,
                     errno => {
                         self.lose(first, |s| &mut s.failed);
-                        trouble = Some(Error::os("sendmmsg", errno));
+                        trouble = Some(self.explain(errno));
                         excused = 0;
                     }
                 },
@@ -178,15 +175,26 @@ impl UdpTx {
         *counter(&mut self.stats) += n as u64;
     }
 
-    /// Tries to send by an interface of the same name that has taken the place of the old one.
-    fn reopen(&mut self) {
-        if let Ok(Some(index)) = self.interfaces.index_of(&self.place.name)
-            && index != self.place.index
-        {
-            self.place.index = index;
-            // On failure the old sockets keep failing, and that is reported.
-            let _ = self.open_sockets();
+    /// Opens the sockets anew if another interface of the same name has taken the place of the
+    /// old one.
+    fn reopen(&mut self) -> bool {
+        match self.interfaces.index_of(&self.place.name) {
+            Ok(Some(index)) if index != self.place.index => {
+                self.place.index = index;
+                self.open_sockets().is_ok()
+            }
+            _ => false,
         }
+    }
+
+    /// Without an interface, or with one that is down, the kernel speaks of missing routes.
+    fn explain(&self, errno: i32) -> Error {
+        let kind = match self.interfaces.index_of(&self.place.name) {
+            Ok(None) => ErrorKind::DeviceGone,
+            _ if !self.interfaces.is_running(&self.place.name) => ErrorKind::LinkDown,
+            _ => return Error::os("sendmmsg", errno),
+        };
+        Error { kind, op: "sendmmsg", errno }
     }
 }
 

@@ -140,6 +140,16 @@ impl Interfaces {
         Some(Ipv4Addr::from([2, 3, 4, 5].map(|i| data[i] as u8)))
     }
 
+    /// Is the interface up and has it a carrier? `false` also when it does not exist.
+    #[must_use]
+    pub fn is_running(&self, name: &str) -> bool {
+        let Ok(mut req) = request_for(name) else { return false };
+        let asked = self.ioctl("SIOCGIFFLAGS", libc::SIOCGIFFLAGS, &mut req);
+        let both = libc::IFF_UP | libc::IFF_RUNNING;
+        // SAFETY: SIOCGIFFLAGS fills the flags member of the union.
+        asked.is_ok() && libc::c_int::from(unsafe { req.ifr_ifru.ifru_flags }) & both == both
+    }
+
     fn name_of(&self, index: u32) -> Result<Option<String>, Error> {
         let mut req = request_for("")?;
         req.ifr_ifru.ifru_ifindex = index as libc::c_int;
@@ -205,6 +215,7 @@ mod tests {
         assert_eq!(here.mac_of("lo").unwrap(), [0; 6]);
         assert_eq!(here.ipv4_of("lo"), Some(Ipv4Addr::LOCALHOST));
         assert_eq!(here.ipv4_of("nosuch0"), None);
+        assert!(here.is_running("lo") && !here.is_running("nosuch0"));
     }
 
     #[test]
