@@ -63,6 +63,7 @@ enum Bug {
     KickSendsTheReserved,
     EverySecondKickIsLost,
     FullLosesFrames,
+    RoomIsZero,
     CompletionsAreLost,
     PushTakesForeign,
     PushTakesEmpty,
@@ -287,7 +288,7 @@ impl FrameTx for BadTx {
     }
 
     fn room(&self) -> usize {
-        self.below.room()
+        if self.bug == RoomIsZero { 0 } else { self.below.room() }
     }
 
     fn reserve(&mut self, len: usize) -> Option<&mut [u8]> {
@@ -454,6 +455,7 @@ fn each_bug_fails_the_rule_it_breaks() {
         (EverySecondKickIsLost, "group_with_one_kick"),
         (FullLosesFrames, "back_pressure"),
         (FullLosesFrames, "losses_named"),
+        (RoomIsZero, "room"),
         (CompletionsAreLost, "completions"),
         (PushTakesForeign, "push_foreign"),
         (PushTakesEmpty, "push_bad_length"),

@@ -20,6 +20,7 @@ pub(super) fn rules<R: Rig>() -> Vec<Entry<R>> {
         ("reservation_is_not_sent", "what was reserved but not committed is never sent", not_sent),
         ("group_with_one_kick", "one kick sends everything committed, in order", group),
         ("back_pressure", "a full queue refuses frames, loses none, and recovers", back_pressure),
+        ("room", "room() is above 0 while nothing is in the way", room),
         ("completions", "every committed frame completes or is a named loss", completions),
     ]
 }
@@ -175,6 +176,20 @@ fn back_pressure<R: Rig>(link: &mut Link<'_, R>) -> Checked {
     // Frames that were on the way may still come in between.
     let late: Vec<_> = got.into_iter().filter(|seq| *seq > 0).collect();
     if late.len() < 2 { link.expect(1 + late.len() as u32..3) } else { same(&late, 1..3) }
+}
+
+fn room<R: Rig>(link: &mut Link<'_, R>) -> Checked {
+    // `forward` takes no more frames than this: 0 would stall it.
+    for seq in 0..500 {
+        let has_room = link.wait_for(|link| {
+            link.tx.reap();
+            Ok(link.tx.room() > 0)
+        })?;
+        ensure(has_room, || format!("room() stays 0 after {seq} frames, all received"))?;
+        link.send_all(seq..seq + 1)?;
+        link.expect(seq..seq + 1)?;
+    }
+    Ok(())
 }
 
 fn completions<R: Rig>(link: &mut Link<'_, R>) -> Checked {

@@ -83,9 +83,16 @@ pub(super) struct Consumer<T> {
 }
 
 impl<T: Copy + Send> Consumer<T> {
+    /// Entries that the producer has shown by now.
+    #[inline]
+    pub(super) fn visible(&self) -> usize {
+        // Relaxed: nothing is read by this count; `ready` looks again.
+        self.shared.tail.0.load(Ordering::Relaxed).wrapping_sub(self.head)
+    }
+
     /// Entries that can be read without looking at the shared index.
     #[inline]
-    pub(super) fn cached(&self) -> usize {
+    fn cached(&self) -> usize {
         self.tail.wrapping_sub(self.head)
     }
 

@@ -169,7 +169,7 @@ impl FrameTx for LoopTx {
             return self.free_slots();
         }
         let waiting = (self.committed - self.kicked) as usize;
-        self.free_slots().min(self.posted.cached().saturating_sub(waiting))
+        self.free_slots().min(self.posted.visible().saturating_sub(waiting))
     }
 
     #[inline]
