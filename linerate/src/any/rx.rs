@@ -25,6 +25,9 @@ pub enum AnyRx {
     /// A raw packet queue over libibverbs.
     #[cfg(feature = "verbs")]
     Verbs(Box<linerate_verbs::VerbsRx>),
+    /// UDP sockets.
+    #[cfg(feature = "udp")]
+    Udp(Box<linerate_udp::UdpRx>),
     /// A queue that this crate does not know.
     Custom(Box<dyn CustomRx>),
 }
@@ -36,6 +39,8 @@ macro_rules! each {
             AnyRx::File($queue) => $body,
             #[cfg(feature = "verbs")]
             AnyRx::Verbs($queue) => $body,
+            #[cfg(feature = "udp")]
+            AnyRx::Udp($queue) => $body,
             AnyRx::Custom($queue) => $body,
         }
     };
@@ -49,6 +54,8 @@ impl AnyRx {
             Self::File(_) => Some(Backend::Pcap),
             #[cfg(feature = "verbs")]
             Self::Verbs(_) => Some(Backend::Verbs),
+            #[cfg(feature = "udp")]
+            Self::Udp(_) => Some(Backend::Udp),
             Self::Custom(_) => None,
         }
     }
@@ -76,6 +83,8 @@ impl AnyRx {
         match self {
             #[cfg(feature = "verbs")]
             Self::Verbs(rx) => Some(&mut **rx),
+            #[cfg(feature = "udp")]
+            Self::Udp(_) => None,
             Self::File(_) | Self::Custom(_) => None,
         }
     }
@@ -85,6 +94,8 @@ impl AnyRx {
         match self {
             #[cfg(feature = "verbs")]
             Self::Verbs(rx) => Some(&mut **rx),
+            #[cfg(feature = "udp")]
+            Self::Udp(rx) => Some(&mut **rx),
             Self::File(_) | Self::Custom(_) => None,
         }
     }
@@ -125,6 +136,8 @@ impl FrameRx for AnyRx {
             Self::File(q) => q.poll(max, f),
             #[cfg(feature = "verbs")]
             Self::Verbs(q) => q.poll(max, f),
+            #[cfg(feature = "udp")]
+            Self::Udp(q) => q.poll(max, f),
             // Behind a `dyn` there is no fused loop to call.
             Self::Custom(q) => {
                 let n = q.acquire(max)?;

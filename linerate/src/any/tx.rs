@@ -10,6 +10,9 @@ pub enum AnyTx {
     /// A raw packet queue over libibverbs.
     #[cfg(feature = "verbs")]
     Verbs(Box<linerate_verbs::VerbsTx>),
+    /// UDP sockets.
+    #[cfg(feature = "udp")]
+    Udp(Box<linerate_udp::UdpTx>),
     /// A queue that this crate does not know.
     Custom(Box<dyn FrameTx + Send>),
 }
@@ -20,6 +23,8 @@ macro_rules! each {
         match $self {
             #[cfg(feature = "verbs")]
             AnyTx::Verbs($queue) => $body,
+            #[cfg(feature = "udp")]
+            AnyTx::Udp($queue) => $body,
             AnyTx::Custom($queue) => $body,
         }
     };
@@ -32,6 +37,8 @@ impl AnyTx {
         match self {
             #[cfg(feature = "verbs")]
             Self::Verbs(_) => Some(Backend::Verbs),
+            #[cfg(feature = "udp")]
+            Self::Udp(_) => Some(Backend::Udp),
             Self::Custom(_) => None,
         }
     }
@@ -41,6 +48,8 @@ impl AnyTx {
         match self {
             #[cfg(feature = "verbs")]
             Self::Verbs(tx) => Some(&mut **tx),
+            #[cfg(feature = "udp")]
+            Self::Udp(_) => None,
             Self::Custom(_) => None,
         }
     }
@@ -50,6 +59,8 @@ impl AnyTx {
         match self {
             #[cfg(feature = "verbs")]
             Self::Verbs(_) => None,
+            #[cfg(feature = "udp")]
+            Self::Udp(_) => None,
             Self::Custom(_) => None,
         }
     }

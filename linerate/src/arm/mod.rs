@@ -1,6 +1,8 @@
 //! The seam to the backends: one file each that turns a URI and a request into queues.
 
 mod pcap;
+#[cfg(feature = "udp")]
+mod udp;
 #[cfg(feature = "verbs")]
 mod verbs;
 
@@ -63,6 +65,8 @@ pub(crate) fn open(backend: Backend, uri: &Uri, request: &Request) -> Result<Ope
         Backend::Pcap => pcap::open(uri, request),
         #[cfg(feature = "verbs")]
         Backend::Verbs => verbs::open(uri, request),
+        #[cfg(feature = "udp")]
+        Backend::Udp => udp::open(uri, request),
         other if other.compiled() => {
             Err(OpenError::uri(&uri.text, format!("{other} is not there yet")))
         }
@@ -100,6 +104,8 @@ pub(crate) fn survey(backend: Backend, interface: &Interface) -> Result<String, 
     match backend {
         #[cfg(feature = "verbs")]
         Backend::Verbs => verbs::survey(interface),
+        #[cfg(feature = "udp")]
+        Backend::Udp => udp::survey(interface),
         other => Err(format!("{other} is not there yet")),
     }
 }

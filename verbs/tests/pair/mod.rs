@@ -5,23 +5,23 @@ use linerate_sim::verbs::{Device, StampKind, api};
 use linerate_verbs::{Context, Library, Options, Port, open_on};
 
 /// The library with the simulation's completion channels, or the reason why not here.
-pub fn library() -> Result<Library, String> {
+pub(crate) fn library() -> Result<Library, String> {
     api().map(Library::injected).map_err(|e| e.to_string())
 }
 
 /// Devices `a` and `b` and what is needed to open them.
-pub struct Pair {
-    pub a: Device,
-    pub b: Device,
-    pub library: Library,
+pub(crate) struct Pair {
+    pub(crate) a: Device,
+    pub(crate) b: Device,
+    pub(crate) library: Library,
 }
 
 impl Pair {
-    pub fn new() -> Result<Self, String> {
+    pub(crate) fn new() -> Result<Self, String> {
         Self::with_stamps(StampKind::Wallclock)
     }
 
-    pub fn with_stamps(stamps: StampKind) -> Result<Self, String> {
+    pub(crate) fn with_stamps(stamps: StampKind) -> Result<Self, String> {
         let library = library()?;
         let (a, b) = Plug::pair();
         let a = Device::with_stamps("simv0", a, stamps).map_err(|e| e.to_string())?;
@@ -29,7 +29,7 @@ impl Pair {
         Ok(Self { a, b, library })
     }
 
-    pub fn open(&self, device: &Device, options: &Options) -> Port {
+    pub(crate) fn open(&self, device: &Device, options: &Options) -> Port {
         // SAFETY: a simulated device is valid for as long as the process lives.
         let context = unsafe { Context::from_device(self.library, device.raw()) }.unwrap();
         open_on(&context, 1, options).unwrap()
