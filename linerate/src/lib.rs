@@ -74,7 +74,7 @@
 //! Depend on `linerate-common`, not on this crate. A queue that this crate does not know travels
 //! as [`AnyRx::Custom`] or [`AnyTx::Custom`].
 
-#![allow(dead_code)] // Until the first backend is wired in.
+#![allow(dead_code)] // Until the last backend is wired in.
 
 mod any;
 mod arm;

@@ -28,6 +28,9 @@ pub enum AnyRx {
     /// UDP sockets.
     #[cfg(feature = "udp")]
     Udp(Box<linerate_udp::UdpRx>),
+    /// A ring of an AF_PACKET socket.
+    #[cfg(feature = "afpacket")]
+    Afpacket(Box<linerate_afpacket::PacketRx>),
     /// A queue that this crate does not know.
     Custom(Box<dyn CustomRx>),
 }
@@ -41,6 +44,8 @@ macro_rules! each {
             AnyRx::Verbs($queue) => $body,
             #[cfg(feature = "udp")]
             AnyRx::Udp($queue) => $body,
+            #[cfg(feature = "afpacket")]
+            AnyRx::Afpacket($queue) => $body,
             AnyRx::Custom($queue) => $body,
         }
     };
@@ -56,6 +61,8 @@ impl AnyRx {
             Self::Verbs(_) => Some(Backend::Verbs),
             #[cfg(feature = "udp")]
             Self::Udp(_) => Some(Backend::Udp),
+            #[cfg(feature = "afpacket")]
+            Self::Afpacket(_) => Some(Backend::Afpacket),
             Self::Custom(_) => None,
         }
     }
@@ -85,6 +92,8 @@ impl AnyRx {
             Self::Verbs(rx) => Some(&mut **rx),
             #[cfg(feature = "udp")]
             Self::Udp(_) => None,
+            #[cfg(feature = "afpacket")]
+            Self::Afpacket(_) => None,
             Self::File(_) | Self::Custom(_) => None,
         }
     }
@@ -96,6 +105,8 @@ impl AnyRx {
             Self::Verbs(rx) => Some(&mut **rx),
             #[cfg(feature = "udp")]
             Self::Udp(rx) => Some(&mut **rx),
+            #[cfg(feature = "afpacket")]
+            Self::Afpacket(rx) => Some(&mut **rx),
             Self::File(_) | Self::Custom(_) => None,
         }
     }
@@ -138,6 +149,8 @@ impl FrameRx for AnyRx {
             Self::Verbs(q) => q.poll(max, f),
             #[cfg(feature = "udp")]
             Self::Udp(q) => q.poll(max, f),
+            #[cfg(feature = "afpacket")]
+            Self::Afpacket(q) => q.poll(max, f),
             // Behind a `dyn` there is no fused loop to call.
             Self::Custom(q) => {
                 let n = q.acquire(max)?;

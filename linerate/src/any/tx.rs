@@ -13,6 +13,9 @@ pub enum AnyTx {
     /// UDP sockets.
     #[cfg(feature = "udp")]
     Udp(Box<linerate_udp::UdpTx>),
+    /// An AF_PACKET socket.
+    #[cfg(feature = "afpacket")]
+    Afpacket(Box<linerate_afpacket::PacketTx>),
     /// A queue that this crate does not know.
     Custom(Box<dyn FrameTx + Send>),
 }
@@ -25,6 +28,8 @@ macro_rules! each {
             AnyTx::Verbs($queue) => $body,
             #[cfg(feature = "udp")]
             AnyTx::Udp($queue) => $body,
+            #[cfg(feature = "afpacket")]
+            AnyTx::Afpacket($queue) => $body,
             AnyTx::Custom($queue) => $body,
         }
     };
@@ -39,6 +44,8 @@ impl AnyTx {
             Self::Verbs(_) => Some(Backend::Verbs),
             #[cfg(feature = "udp")]
             Self::Udp(_) => Some(Backend::Udp),
+            #[cfg(feature = "afpacket")]
+            Self::Afpacket(_) => Some(Backend::Afpacket),
             Self::Custom(_) => None,
         }
     }
@@ -50,6 +57,8 @@ impl AnyTx {
             Self::Verbs(tx) => Some(&mut **tx),
             #[cfg(feature = "udp")]
             Self::Udp(_) => None,
+            #[cfg(feature = "afpacket")]
+            Self::Afpacket(_) => None,
             Self::Custom(_) => None,
         }
     }
@@ -61,6 +70,8 @@ impl AnyTx {
             Self::Verbs(_) => None,
             #[cfg(feature = "udp")]
             Self::Udp(_) => None,
+            #[cfg(feature = "afpacket")]
+            Self::Afpacket(_) => None,
             Self::Custom(_) => None,
         }
     }

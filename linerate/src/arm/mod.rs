@@ -1,5 +1,7 @@
 //! The seam to the backends: one file each that turns a URI and a request into queues.
 
+#[cfg(feature = "afpacket")]
+mod afpacket;
 mod pcap;
 #[cfg(feature = "udp")]
 mod udp;
@@ -67,6 +69,8 @@ pub(crate) fn open(backend: Backend, uri: &Uri, request: &Request) -> Result<Ope
         Backend::Verbs => verbs::open(uri, request),
         #[cfg(feature = "udp")]
         Backend::Udp => udp::open(uri, request),
+        #[cfg(feature = "afpacket")]
+        Backend::Afpacket => afpacket::open(uri, request),
         other if other.compiled() => {
             Err(OpenError::uri(&uri.text, format!("{other} is not there yet")))
         }
@@ -106,6 +110,8 @@ pub(crate) fn survey(backend: Backend, interface: &Interface) -> Result<String, 
         Backend::Verbs => verbs::survey(interface),
         #[cfg(feature = "udp")]
         Backend::Udp => udp::survey(interface),
+        #[cfg(feature = "afpacket")]
+        Backend::Afpacket => afpacket::survey(interface),
         other => Err(format!("{other} is not there yet")),
     }
 }
