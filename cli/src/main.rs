@@ -4,6 +4,7 @@
 
 mod args;
 mod capture;
+mod choice;
 mod demo;
 mod failure;
 mod format;

@@ -3,6 +3,7 @@
 use linerate::{Interface, PortInfo, Verdict, ports};
 use serde::Serialize;
 
+use crate::choice;
 use crate::output::{Output, Paint};
 
 #[derive(Serialize)]
@@ -81,18 +82,7 @@ fn table(list: &[PortInfo], paint: Paint) -> String {
             i.driver.as_deref().unwrap_or("-"),
             &best,
         ));
-        for candidate in &port.backends {
-            let works = candidate.verdict == Verdict::Works;
-            let verdict = if works { paint.good("yes") } else { "no ".into() };
-            let name = format!("{:<9}", candidate.backend.name());
-            for (n, part) in wrap(&candidate.reason, 62).iter().enumerate() {
-                text.push(if n == 0 {
-                    format!("  {name} {verdict} {}", paint.dim(part))
-                } else {
-                    format!("  {:13} {}", "", paint.dim(part))
-                });
-            }
-        }
+        text.extend(choice::lines(&port.backends, word, paint));
     }
     text.join("\n")
 }
@@ -108,6 +98,10 @@ fn row(
 ) -> String {
     let text = format!("{name:<15} {link:<5} {speed:>9} {mtu:>6} {node:>4}  {driver:<12} {best}");
     text.trim_end().to_owned()
+}
+
+fn word(verdict: Verdict) -> &'static str {
+    if verdict == Verdict::Works { "yes" } else { "no" }
 }
 
 fn link(i: &Interface) -> &'static str {
@@ -126,24 +120,6 @@ fn speed(mbps: u32) -> String {
     }
 }
 
-/// Breaks a text at spaces into lines of at most `columns` characters; never empty.
-fn wrap(text: &str, columns: usize) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    for word in text.split_whitespace() {
-        let last = lines.len() - 1;
-        let length = lines[last].chars().count();
-        if length > 0 && length + 1 + word.chars().count() > columns {
-            lines.push(word.to_owned());
-        } else {
-            if length > 0 {
-                lines[last].push(' ');
-            }
-            lines[last].push_str(word);
-        }
-    }
-    lines
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -153,12 +129,5 @@ mod tests {
         let text = table(&ports(), Paint::PLAIN);
         assert!(text.contains("lo"));
         assert!(text.lines().all(|l| l.chars().count() <= 80), "{text}");
-    }
-
-    #[test]
-    fn text_breaks_between_words() {
-        assert_eq!(wrap("one two  three", 7), ["one two", "three"]);
-        assert_eq!(wrap("", 7), [""]);
-        assert_eq!(wrap("incomprehensible", 7), ["incomprehensible"]);
     }
 }

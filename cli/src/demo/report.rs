@@ -10,6 +10,7 @@ use super::Inspector;
 use super::feed::of_group;
 use super::publish::Published;
 use crate::capture::{Counts, Desk, GroupLine, group_table};
+use crate::choice;
 use crate::failure::Failure;
 use crate::format::{bps, bytes, count, per_second, plural, pps, wire_bits};
 use crate::histogram;
@@ -100,6 +101,16 @@ pub(crate) struct Report<'a> {
     /// Name and bytes.
     pub(crate) file: Option<(&'a str, u64)>,
     pub(crate) failure: Option<&'a Failure>,
+}
+
+fn word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Chosen => "chosen",
+        Verdict::Works => "works",
+        Verdict::Failed => "failed",
+        Verdict::Spare => "spare",
+        _ => "unfit",
+    }
 }
 
 /// Both lines of all channels together.
@@ -236,7 +247,7 @@ impl Report<'_> {
             ),
             String::new(),
             format!("{}  captured on {}", paint.bold("backend"), paint.good(self.port)),
-            self.why(paint),
+            choice::lines(self.choice, word, paint).join("\n"),
             String::new(),
             self.group_table(paint),
             String::new(),
@@ -255,17 +266,6 @@ impl Report<'_> {
             parts.push(paint.dim(&format!("         read it: tshark -r {name} | head")));
         }
         parts.join("\n")
-    }
-
-    /// Each backend that was considered; one line each.
-    fn why(&self, paint: Paint) -> String {
-        let line = |c: &Candidate| {
-            let verdict = c.verdict.to_string();
-            let text = format!("  {:<9} {verdict:<7} {}", c.backend.name(), c.reason);
-            let text: String = text.chars().take(80).collect();
-            if c.verdict == Verdict::Chosen { text } else { paint.dim(&text) }
-        };
-        self.choice.iter().map(line).collect::<Vec<_>>().join("\n")
     }
 
     fn group_table(&self, paint: Paint) -> String {
