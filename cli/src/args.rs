@@ -19,21 +19,22 @@ use crate::values::{
     version,
     max_term_width = 80,
     subcommand_required = true,
-    after_help = "A PORT is an interface (eth2) or BACKEND:INTERFACE (afpacket:eth2, udp:lo); \
+    after_help = "A PORT is an interface (eth2) or BACKEND:INTERFACE (afpacket:eth2, udp:lo);\n\
 `linerate ports` lists both.\n\
-Exit status: 0 done (also after Ctrl-C), 1 a port, file or disk failed, 2 wrong arguments.\n\n\
+Exit status: 0 done (also after Ctrl-C), 1 a port, file or disk failed,\n\
+2 wrong arguments.\n\n\
 Examples:\n  linerate demo\n  linerate capture -i eth2 -g 239.1.1.1:5000 -w feed.pcapng\n  \
 linerate replay feed.pcapng -o afpacket:eth3 --speed x2"
 )]
 pub(crate) struct Cli {
     /// Print JSON lines: one object a second while running and a final one.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, display_order = 900)]
     pub(crate) json: bool,
     /// Print errors only.
-    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    #[arg(short, long, global = true, display_order = 901, conflicts_with = "verbose")]
     pub(crate) quiet: bool,
     /// Print details.
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, display_order = 902)]
     pub(crate) verbose: bool,
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -85,9 +86,10 @@ pub(crate) struct PortsArgs {}
 /// is taken.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-GROUP:PORT may name several groups at once (GROUP:PORT+N, counting the group up) and one sender
-(SOURCE,GROUP:PORT). FLOW is a group as above or one of: all, udp:ADDR:PORT, tcp:ADDR:PORT,
-tcp:ADDR:PORT,SOURCE:PORT, vlan:ID, vlan:ID,FLOW, mac:ADDR, ether:TYPE.
+GROUP:PORT may name several groups (GROUP:PORT+N, counting the group up) and
+one sender (SOURCE,GROUP:PORT). FLOW is a group as above, or one of: all,
+udp:ADDR:PORT, tcp:ADDR:PORT, tcp:ADDR:PORT,SOURCE:PORT, vlan:ID,
+vlan:ID,FLOW, mac:ADDR, ether:TYPE.
 
 Examples:
   linerate capture -i eth2 -g 239.1.1.1:5000 -w feed.pcapng

@@ -113,7 +113,7 @@ fn help_has_examples_and_fits_a_terminal() {
         assert!(out.status.success());
         let text = String::from_utf8(out.stdout).unwrap();
         assert!(text.contains("Examples:") && text.contains(&format!("  linerate {command}")));
-        assert!(text.lines().all(|l| l.chars().count() <= 100), "{text}");
+        assert!(text.lines().all(|l| l.chars().count() <= 80), "{text}");
     }
     assert!(run(&["--version"]).status.success());
 }

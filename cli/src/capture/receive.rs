@@ -33,6 +33,8 @@ pub(crate) struct Counts {
     pub(crate) bytes: u64,
     /// Of those, frames that the writer's lane had no room for.
     pub(crate) refused: u64,
+    /// Of those, frames that the kernel made of several.
+    pub(crate) merged: u64,
     /// Frames that came after the end and were not taken.
     pub(crate) surplus: u64,
 }
@@ -275,6 +277,7 @@ impl<I: Inspect> Taker<I> {
         let wire_len = u64::from(frame.meta.wire_len);
         self.counts.frames += 1;
         self.counts.bytes += wire_len;
+        self.counts.merged += u64::from(frame.meta.flags.contains(RxFlags::MERGED));
         if !self.groups.is_empty()
             && let Some(group) = self.groups.count(frame.bytes, wire_len)
         {

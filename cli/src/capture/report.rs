@@ -23,12 +23,17 @@ const ROWS: usize = 40;
 #[derive(Debug, Clone)]
 pub(crate) struct Identity {
     port: String,
+    interface: String,
     backend: &'static str,
 }
 
 impl Identity {
     pub(crate) fn of(port: &Port) -> Self {
-        Self { port: port.uri().to_owned(), backend: port.backend().name() }
+        Self {
+            port: port.uri().to_owned(),
+            interface: port.name().to_owned(),
+            backend: port.backend().name(),
+        }
     }
 }
 
@@ -120,7 +125,8 @@ pub(crate) fn ledger(
     if let Some((name, n)) = lost {
         ledger.drop(name, n);
     }
-    if let Some(bracket) = bracket {
+    // Where the kernel merged frames, the interface counted others than came here.
+    if let Some(bracket) = bracket.filter(|_| counts.merged == 0) {
         let seen = at_queue + bracket.missed();
         if let Some(wire) = bracket.wire(seen) {
             ledger.drop("card_missed", bracket.missed());
@@ -272,6 +278,7 @@ struct Final<'a> {
     delivered: u64,
     dropped: &'a BTreeMap<&'static str, u64>,
     unexplained: i64,
+    merged: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     groups: Option<&'a [GroupLine]>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -300,6 +307,7 @@ impl Summary<'_> {
                 delivered: self.ledger.delivered,
                 dropped: &self.ledger.dropped,
                 unexplained: self.ledger.unexplained(),
+                merged: self.counts.merged,
                 groups: self.groups.as_deref(),
                 file: self.file.map(|(name, ..)| name),
                 files: self.file.map(|(_, files, _)| files),
@@ -325,6 +333,14 @@ impl Summary<'_> {
             let others =
                 if files > 1 { format!(", the last of {files} files") } else { String::new() };
             parts.push(format!("written to {name}{others} ({})", bytes(size)));
+        }
+        if self.counts.merged > 0 {
+            parts.push(format!(
+                "{} made by the kernel of several (GRO); to see them as they were on the wire:\n  \
+                 ethtool -K {} gro off lro off",
+                plural(self.counts.merged, "frame"),
+                self.identity.interface,
+            ));
         }
         if let Some(groups) = &self.groups {
             parts.push(group_table(groups, paint));
