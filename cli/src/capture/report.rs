@@ -349,3 +349,49 @@ impl Summary<'_> {
         parts.join("\n")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::interface::Counters;
+
+    fn queue(frames: u64, kernel_drop: u64) -> RxStats {
+        let mut stats = RxStats::default();
+        stats.frames = frames;
+        stats.kernel_drop = kernel_drop;
+        stats
+    }
+
+    #[test]
+    fn every_way_to_lose_a_frame_is_in_the_ledger() {
+        let counts = Counts { frames: 90, refused: 5, surplus: 10, ..Counts::default() };
+        let ledger = ledger(&counts, &queue(100, 7), None, 82, Some(("disk_full", 3)));
+        assert_eq!((ledger.wire, ledger.lost(), ledger.unexplained()), (97, 15, 0));
+        assert_eq!(
+            comment(&ledger),
+            "wire 97 (counted by the queue: this capture's flows) = delivered 82 + disk_full 3 + \
+             kernel_drop 7 + writer_queue_full 5 + unexplained 0"
+        );
+    }
+
+    #[test]
+    fn frames_that_vanish_are_unexplained() {
+        let counts = Counts { frames: 90, ..Counts::default() };
+        assert_eq!(ledger(&counts, &queue(90, 0), None, 88, None).unexplained(), 2);
+        let at = |received| Counters { received, missed: 0 };
+        let (from, to) = (at(0), at(100));
+        let bracket = Bracket { before_open: from, after_open: from, at_end: to, after_end: to };
+        let ledger = ledger(&counts, &queue(90, 4), Some(&bracket), 90, None);
+        assert_eq!((ledger.wire, ledger.unexplained()), (100, 6));
+    }
+
+    #[test]
+    fn counters_of_merged_frames_are_not_compared() {
+        let counts = Counts { frames: 90, merged: 1, ..Counts::default() };
+        let at = |received| Counters { received, missed: 0 };
+        let (from, to) = (at(0), at(100));
+        let bracket = Bracket { before_open: from, after_open: from, at_end: to, after_end: to };
+        let ledger = ledger(&counts, &queue(90, 0), Some(&bracket), 90, None);
+        assert_eq!((ledger.wire, ledger.unexplained()), (90, 0));
+    }
+}
