@@ -1,5 +1,8 @@
 //! A port: the queues behind one interface, card or file.
 
+use std::any::Any;
+use std::fmt;
+
 use linerate_common::{FlowSpec, Membership};
 
 use crate::any::{AnyRx, AnyTx};
@@ -108,7 +111,7 @@ impl PortBuilder {
             notices,
             rx: opened.rx,
             tx: opened.tx,
-            memberships,
+            guard: PortGuard { memberships, keep: opened.keep },
         })
     }
 }
@@ -131,7 +134,7 @@ pub struct Port {
     backend: Backend,
     choice: Vec<Candidate>,
     notices: Vec<String>,
-    memberships: Vec<Membership>,
+    guard: PortGuard,
 }
 
 impl Port {
@@ -167,22 +170,30 @@ impl Port {
 
     /// The queues, and what must be kept as long as they are used.
     pub fn into_parts(self) -> (Vec<AnyRx>, Option<AnyTx>, PortGuard) {
-        (self.rx, self.tx, PortGuard { memberships: self.memberships })
+        (self.rx, self.tx, self.guard)
     }
 
     /// The multicast groups that the port has joined: one for the interface, one more for each
     /// VLAN. Empty where the queues join by themselves (`udp`).
     #[must_use]
     pub fn memberships(&self) -> &[Membership] {
-        &self.memberships
+        self.guard.memberships()
     }
 }
 
-/// What keeps an open port working apart from its queues: the multicast memberships.
-#[derive(Debug)]
+/// What keeps an open port working apart from its queues: the multicast memberships, and the
+/// hardware of a simulated card. Keep it until the queues are gone.
 #[must_use = "dropping the guard leaves the multicast groups"]
 pub struct PortGuard {
     memberships: Vec<Membership>,
+    #[expect(dead_code, reason = "held for its drop")]
+    keep: Vec<Box<dyn Any + Send + Sync>>,
+}
+
+impl fmt::Debug for PortGuard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PortGuard").field("memberships", &self.memberships).finish_non_exhaustive()
+    }
 }
 
 impl PortGuard {

@@ -76,8 +76,8 @@ pub(super) fn open(uri: &Uri, request: &Request) -> Result<Opened, OpenError> {
     Ok(Opened {
         rx: rx.into_iter().map(|rx| AnyRx::Afpacket(Box::new(rx))).collect(),
         tx: tx.map(|tx| AnyTx::Afpacket(Box::new(tx))),
-        notices: Vec::new(),
         join_on: Some(uri.target.clone()),
+        ..Opened::default()
     })
 }
 

@@ -90,6 +90,7 @@ pub(super) fn open(uri: &Uri, request: &Request) -> Result<Opened, OpenError> {
         tx: tx.into_iter().next().map(|tx| AnyTx::Afxdp(Box::new(tx))),
         notices,
         join_on: Some(uri.target.clone()),
+        ..Opened::default()
     })
 }
 

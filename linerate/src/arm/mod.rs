@@ -3,10 +3,14 @@
 #[cfg(feature = "afpacket")]
 mod afpacket;
 mod pcap;
+#[cfg(feature = "sim")]
+mod sim;
 #[cfg(feature = "udp")]
 mod udp;
 #[cfg(feature = "verbs")]
 mod verbs;
+
+use std::any::Any;
 
 use linerate_common::FlowSpec;
 
@@ -35,6 +39,8 @@ pub(crate) struct Opened {
     /// The interface on which to join the multicast groups among the flows. `None` where there
     /// is none (a file) or where the queues join themselves.
     pub(crate) join_on: Option<String>,
+    /// What must live as long as the queues.
+    pub(crate) keep: Vec<Box<dyn Any + Send + Sync>>,
 }
 
 impl Request {
@@ -71,6 +77,8 @@ pub(crate) fn open(backend: Backend, uri: &Uri, request: &Request) -> Result<Ope
         Backend::Udp => udp::open(uri, request),
         #[cfg(feature = "afpacket")]
         Backend::Afpacket => afpacket::open(uri, request),
+        #[cfg(feature = "sim")]
+        Backend::Sim => sim::open(uri, request),
         other if other.compiled() => {
             Err(OpenError::uri(&uri.text, format!("{other} is not there yet")))
         }

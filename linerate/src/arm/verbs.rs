@@ -22,9 +22,22 @@ const OPTIONS: &[OptionDoc] = &[
 ];
 
 pub(super) fn open(uri: &Uri, request: &Request) -> Result<Opened, OpenError> {
+    let options = options(uri, request, &[], |_, _| None)?;
+    let mut opened = opened(linerate_verbs::open(&uri.target, &options)?, request);
+    opened.join_on = interface_behind(&uri.target);
+    Ok(opened)
+}
+
+/// The backend's options, and `more` of the caller's own, which go to `set_more`.
+pub(super) fn options(
+    uri: &Uri,
+    request: &Request,
+    more: &[OptionDoc],
+    mut set_more: impl FnMut(&str, &str) -> Option<()>,
+) -> Result<Options, OpenError> {
     let mut options = Options::default();
     let mut mode = None;
-    uri.apply(OPTIONS, |name, value| {
+    uri.apply(&[OPTIONS, more].concat(), |name, value| {
         match name {
             "mode" => {
                 let words = [
@@ -38,7 +51,8 @@ pub(super) fn open(uri: &Uri, request: &Request) -> Result<Opened, OpenError> {
             "tx_slots" => options.tx_slots = number(value, 1..=32_768)?,
             "inline" => options.inline_bytes = number(value, 0..=1024)?,
             "timestamps" => options.timestamps = switch(value)?,
-            _ => options.relaxed_ordering = switch(value)?,
+            "relaxed" => options.relaxed_ordering = switch(value)?,
+            _ => set_more(name, value)?,
         }
         Some(())
     })?;
@@ -48,12 +62,14 @@ pub(super) fn open(uri: &Uri, request: &Request) -> Result<Opened, OpenError> {
         let all = options.flows == [FlowSpec::ALL];
         options.mode = mode.unwrap_or(if all { FlowMode::Sniff } else { FlowMode::Steal });
     }
-    let port = linerate_verbs::open(&uri.target, &options)?;
+    Ok(options)
+}
+
+pub(super) fn opened(port: linerate_verbs::Port, request: &Request) -> Opened {
     let mut opened = Opened { notices: port.notices().to_vec(), ..Opened::default() };
     let (rx, tx) = port.split();
-    opened.join_on = interface_behind(&uri.target);
     opened.take(request.direction, [AnyRx::Verbs(Box::new(rx))], AnyTx::Verbs(Box::new(tx)));
-    Ok(opened)
+    opened
 }
 
 /// `mlx5_0/1` as a network interface; a name that is none already.

@@ -1,0 +1,102 @@
+//! `sim:verbs?peer=v0`: a simulated card under the vendor's own code path.
+
+use std::any::Any;
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use linerate_common::{ErrorKind, SetupError};
+use linerate_sim::Plug;
+
+use super::{Opened, Request};
+use crate::error::OpenError;
+use crate::uri::{OptionDoc, Uri, choices};
+
+/// Every card takes these beside what its backend takes.
+const PEER: OptionDoc =
+    OptionDoc { name: "peer", values: "loop (into itself), none, or a network interface" };
+const CABLE: OptionDoc =
+    OptionDoc { name: "cable", values: "a name: the two ports that give it are connected" };
+
+const CARDS: &[&str] = &["verbs"];
+
+pub(super) fn open(uri: &Uri, request: &Request) -> Result<Opened, OpenError> {
+    match uri.target.as_str() {
+        "verbs" => verbs(uri, request),
+        other => {
+            let detail = format!("no simulated card {other:?}{}", choices(other, CARDS));
+            Err(OpenError::uri(&uri.text, detail))
+        }
+    }
+}
+
+/// The options that say where the card's cable ends.
+#[derive(Default)]
+struct Wiring {
+    peer: Option<String>,
+    cable: Option<String>,
+}
+
+impl Wiring {
+    fn set(&mut self, name: &str, value: &str) -> Option<()> {
+        let place = if name == PEER.name { &mut self.peer } else { &mut self.cable };
+        *place = (!value.is_empty()).then(|| value.to_owned());
+        place.is_some().then_some(())
+    }
+
+    /// The plug, and the interface on which groups are to be joined.
+    fn plug(&self, uri: &Uri) -> Result<(Plug, Option<String>), OpenError> {
+        match (&self.cable, self.peer.as_deref()) {
+            (Some(_), Some(_)) => {
+                Err(OpenError::uri(&uri.text, "peer and cable exclude each other"))
+            }
+            (Some(name), None) => Ok((cable_end(name), None)),
+            (None, None | Some("loop")) => Ok((Plug::looped(), None)),
+            (None, Some("none")) => Ok((Plug::open(), None)),
+            (None, Some(interface)) => {
+                let plug = Plug::veth(interface).map_err(|e| {
+                    let errno = e.raw_os_error().unwrap_or(libc::EIO);
+                    SetupError::os("socket(AF_PACKET)", errno)
+                        .on(&uri.text)
+                        .remedy("peer=INTERFACE needs CAP_NET_RAW and an interface that is there")
+                })?;
+                Ok((plug, Some(interface.to_owned())))
+            }
+        }
+    }
+}
+
+/// One end of the cable of this name. The first to ask leaves the other end for the second; the
+/// third begins a new cable.
+fn cable_end(name: &str) -> Plug {
+    static WAITING: Mutex<Option<HashMap<String, Plug>>> = Mutex::new(None);
+    let mut waiting = WAITING.lock().unwrap_or_else(PoisonError::into_inner);
+    let waiting = waiting.get_or_insert_default();
+    waiting.remove(name).unwrap_or_else(|| {
+        let (near, far) = Plug::pair();
+        waiting.insert(name.to_owned(), far);
+        near
+    })
+}
+
+fn verbs(uri: &Uri, request: &Request) -> Result<Opened, OpenError> {
+    let mut wiring = Wiring::default();
+    let options =
+        super::verbs::options(uri, request, &[PEER, CABLE], |name, value| wiring.set(name, value))?;
+    let (plug, join_on) = wiring.plug(uri)?;
+    let unavailable = |why: String| {
+        let e = SetupError::new(ErrorKind::Unsupported, "simulate", why);
+        OpenError::from(e.on(&uri.text).remedy("install libibverbs: apt install libibverbs1"))
+    };
+    let api = linerate_sim::verbs::api().map_err(|e| unavailable(e.to_string()))?;
+    let library = linerate_verbs::Library::injected(api);
+    let device = linerate_sim::verbs::Device::new("sim0", plug);
+    let device = device.map_err(|e| unavailable(e.to_string()))?;
+    // SAFETY: a simulated device stays valid for as long as the process lives.
+    let context = unsafe { linerate_verbs::Context::from_device(library, device.raw()) };
+    let port = linerate_verbs::open_on(&context?, 1, &options)?;
+    let mut opened = super::verbs::opened(port, request);
+    opened.join_on = join_on;
+    // Its thread is the card: it must outlive the queues.
+    opened.keep = vec![Box::new(device) as Box<dyn Any + Send + Sync>];
+    Ok(opened)
+}

@@ -1,0 +1,80 @@
+//! Simulated cards as ports.
+#![cfg(feature = "sim")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+use std::time::{Duration, Instant};
+
+use linerate::prelude::*;
+use linerate::{AnyRx, Backend, OpenError, Port};
+
+/// The port, or the reason why this machine cannot simulate it, printed.
+fn open(test: &str, uri: &str) -> Option<Port> {
+    match linerate::open(uri) {
+        Ok(port) => Some(port),
+        Err(OpenError::Setup(e)) if e.op() == "simulate" => {
+            linerate_lab::skip(test, &e.to_string());
+            None
+        }
+        Err(e) => panic!("{e}"),
+    }
+}
+
+fn frame(n: u8) -> [u8; 64] {
+    let mut frame = [n; 64];
+    frame[..14].copy_from_slice(&[2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 0x88, 0xb5]);
+    frame
+}
+
+fn receive(rx: &mut AnyRx, n: usize) -> Vec<u8> {
+    let mut seen = Vec::new();
+    let patience = Instant::now() + Duration::from_secs(10);
+    while seen.len() < n && Instant::now() < patience {
+        rx.poll(64, |frame| seen.push(frame.bytes[20])).unwrap();
+    }
+    seen
+}
+
+fn send(port: &mut Port, numbers: std::ops::Range<u8>) {
+    let tx = port.tx.as_mut().unwrap();
+    for n in numbers {
+        assert!(tx.send(&frame(n)).unwrap());
+    }
+    tx.kick().unwrap();
+}
+
+#[test]
+fn a_cable_joins_two_ports_of_a_name() {
+    let test = "a_cable_joins_two_ports_of_a_name";
+    let Some(mut a) = open(test, "sim:verbs?cable=x&mode=steal") else { return };
+    let Some(mut b) = open(test, "sim:verbs?cable=x&mode=steal") else { return };
+    assert_eq!((a.backend(), a.name()), (Backend::Sim, "verbs"));
+    send(&mut a, 0..20);
+    send(&mut b, 100..105);
+    assert_eq!(receive(&mut b.rx[0], 20), (0..20).collect::<Vec<_>>());
+    assert_eq!(receive(&mut a.rx[0], 5), (100..105).collect::<Vec<_>>());
+    assert!(a.rx[0].buf_rx().is_some() && a.rx[0].steer().is_some());
+}
+
+#[test]
+fn parts_of_a_port_go_on_while_the_guard_is_held() {
+    let test = "parts_of_a_port_go_on_while_the_guard_is_held";
+    let Some(port) = open(test, "sim:verbs?peer=loop&mode=steal") else { return };
+    let (mut rx, tx, guard) = port.into_parts();
+    let mut tx = tx.unwrap();
+    assert!(tx.send(&frame(7)).unwrap());
+    tx.kick().unwrap();
+    assert_eq!(receive(&mut rx[0], 1), [7]);
+    drop(guard);
+}
+
+#[test]
+fn wrong_cards_and_wires_are_refused() {
+    for (uri, part) in [
+        ("sim:verb", "did you mean \"verbs\"?"),
+        ("sim:verbs?peer=loop&cable=y", "exclude each other"),
+        ("sim:verbs?per=loop", "did you mean \"peer\"?"),
+    ] {
+        let e = linerate::open(uri).unwrap_err().to_string();
+        assert!(e.contains(part), "{e}");
+    }
+}
