@@ -42,7 +42,7 @@ fn the_demo_accounts_for_every_frame() {
     let lab = lab_or_skip!();
     let dir = Scratch::new("demo");
     let file = dir.path("demo.pcapng");
-    for port in ["lo", "udp:lo"] {
+    for port in ["lo", "udp:lo", "afpacket:lo"] {
         let ended = lab.in_a(|| json(&["demo", "-d", "1", "-i", port, "-w", &file]));
         assert_eq!(ended.code, Some(0), "{port}: {ended:?}");
         assert_sound(&ended.last, &file);
