@@ -34,8 +34,6 @@ pub(crate) enum Target {
     /// Groups of one family on one port.
     Groups {
         v6: bool,
-        /// Bound to this group; otherwise to the port alone.
-        bound: Option<IpAddr>,
         joins: SocketJoins,
         /// The stack may deliver what the socket did not join, so look at each datagram.
         check: bool,
@@ -45,13 +43,12 @@ pub(crate) enum Target {
 }
 
 impl Inlet {
-    /// A socket for groups on `port`, bound to `bound` or to the port alone.
+    /// A socket for groups on `port`, bound to the port alone: what it gets, its joins decide.
     pub(crate) fn for_groups(
         place: &Place,
         options: &Options,
         v6: bool,
         port: u16,
-        bound: Option<IpAddr>,
         notices: &mut Vec<String>,
     ) -> Result<Self, SetupError> {
         let fail = |e| error::socket(e, &place.name);
@@ -69,10 +66,10 @@ impl Inlet {
         let only_own = sys::set(fd, "IP_MULTICAST_ALL", level, option, &0i32).is_ok();
         let any: IpAddr =
             if v6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
-        let addr = SocketAddr::new(bound.unwrap_or(any), port);
+        let addr = SocketAddr::new(any, port);
         sys::name("bind", fd, addr, place.index)
             .map_err(|e| error::address(e, &place.name, addr))?;
-        let target = Target::Groups { v6, bound, joins: SocketJoins::default(), check: !only_own };
+        let target = Target::Groups { v6, joins: SocketJoins::default(), check: !only_own };
         Ok(Self::new(socket, target, port, place.index))
     }
 
@@ -133,13 +130,14 @@ impl Inlet {
         }
     }
 
-    /// Does a datagram from `src` to `dst` belong here? `dst` is `None` when the stack did not
-    /// say; then it is the group that the socket is bound to, or has alone.
+    /// Does a datagram from `src` to `dst` belong here? Gives its destination. `dst` is `None`
+    /// when the stack did not say: then it is the address that the socket is bound to, or the
+    /// only group that it has joined.
     #[inline]
     pub(crate) fn admit(&self, src: IpAddr, dst: Option<IpAddr>) -> Option<IpAddr> {
         match &self.target {
-            Target::Groups { bound, joins, check, .. } => {
-                let dst = dst.or(*bound).or_else(|| joins.only_group())?;
+            Target::Groups { joins, check, .. } => {
+                let dst = dst.or_else(|| joins.only_group())?;
                 // A socket bound to the port alone also gets datagrams to this host itself.
                 let wanted = dst.is_multicast()
                     && (!check || joins.contains(dst, None) || joins.contains(dst, Some(src)));

@@ -9,7 +9,7 @@ use linerate_common::{Error, SetupError};
 use crate::inlet::{Inlet, Place, Target};
 use crate::plan::{Plan, Sources};
 use crate::port::Options;
-use crate::{error, sys};
+use crate::{error, preload, sys};
 
 /// Descriptors that one `epoll_wait` reports.
 const EVENTS: usize = 64;
@@ -47,11 +47,14 @@ impl Inlets {
         let link = LinkEvents::open()?;
         // SAFETY: no pointers.
         let epoll = sys::own("epoll_create1", unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
+        let mut options = options.clone();
+        // It does not tell which group a datagram was sent to.
+        options.socket_per_group |= preload::stack() == Some("exasock");
         let inlets = Self {
             list: Vec::new(),
             place,
             notices: Vec::new(),
-            options: options.clone(),
+            options,
             interfaces,
             link,
             epoll,
@@ -106,15 +109,14 @@ impl Inlets {
         if self.list.iter().any(|i| i.has_joined(port, group, source)) {
             return Ok(());
         }
-        let bound = self.options.socket_per_group.then_some(group);
-        for inlet in self.list.iter_mut().filter(|i| i.may_join(port, group, bound)) {
+        let alone = self.options.socket_per_group;
+        for inlet in self.list.iter_mut().filter(|i| i.may_join(port, group, alone)) {
             if inlet.join(group, source).map_err(|e| error::join(e, &self.place.name, group))? {
                 return Ok(());
             }
         }
         let v6 = group.is_ipv6();
-        let mut inlet =
-            Inlet::for_groups(&self.place, &self.options, v6, port, bound, &mut self.notices)?;
+        let mut inlet = Inlet::for_groups(&self.place, &self.options, v6, port, &mut self.notices)?;
         match inlet.join(group, source) {
             Ok(true) => self.push(inlet),
             Ok(false) => {
@@ -267,10 +269,10 @@ impl Inlet {
             && matches!(&self.target, Target::Groups { joins, .. } if joins.contains(group, source))
     }
 
-    fn may_join(&self, port: u16, group: IpAddr, wanted: Option<IpAddr>) -> bool {
+    fn may_join(&self, port: u16, group: IpAddr, alone: bool) -> bool {
         self.port == port
-            && matches!(&self.target, Target::Groups { v6, bound, .. }
-                if *v6 == group.is_ipv6() && *bound == wanted)
+            && matches!(&self.target, Target::Groups { v6, joins, .. }
+                if *v6 == group.is_ipv6() && (!alone || joins.only_group() == Some(group)))
     }
 
     fn leave_unwanted(&mut self, plan: &Plan) {

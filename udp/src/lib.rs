@@ -88,6 +88,7 @@ mod mail;
 mod outbox;
 mod plan;
 mod port;
+mod preload;
 mod rx;
 mod stamps;
 mod strip;
@@ -95,5 +96,6 @@ mod sys;
 mod tx;
 
 pub use port::{Gso, Options, Port, open};
+pub use preload::stack as preloaded_stack;
 pub use rx::UdpRx;
 pub use tx::UdpTx;

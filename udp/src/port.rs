@@ -35,9 +35,9 @@ pub struct Options {
     pub busy_poll_us: u32,
     /// Use the card's timestamps where the driver hands them out. Default on.
     pub hardware_stamps: bool,
-    /// One socket a group, bound to the group's address, instead of one for as many groups of a
-    /// port as the kernel lets it join. Costs a receive call for each group that has something;
-    /// for preloaded socket stacks that need it. Default off.
+    /// One socket a group, instead of one for as many groups of a port as the kernel lets it
+    /// join. Costs a receive call for each group that has something. For preloaded stacks that do
+    /// not tell a datagram's destination; under exasock it is always so. Default off.
     pub socket_per_group: bool,
     /// Longest frame to send in bytes. Default 0: the interface's MTU and 18 bytes for Ethernet
     /// and one VLAN tag. Datagrams beyond the MTU go out as IP fragments.
@@ -53,7 +53,8 @@ pub struct Options {
     /// Do sockets of this host that joined the group get what is sent? Default on, as in the
     /// kernel. On `lo` they always do.
     pub multicast_loop: bool,
-    /// Hand runs of equally long datagrams to the kernel in one piece (`UDP_SEGMENT`).
+    /// Hand runs of equally long datagrams to the kernel in one piece (`UDP_SEGMENT`). Never
+    /// under a preloaded stack: it would send the piece as one datagram.
     pub gso: Gso,
 }
 

@@ -11,7 +11,7 @@ use crate::mail::Mail;
 use crate::outbox::Outbox;
 use crate::port::{Gso, Options};
 use crate::sys::RawAddr;
-use crate::{error, strip, sys};
+use crate::{error, preload, strip, sys};
 
 /// How long a kick waits, in ms, for room in a send buffer that the card is emptying.
 const DRAIN_MS: libc::c_int = 5;
@@ -57,11 +57,13 @@ impl UdpTx {
             n => n,
         };
         let max_len = max_len.clamp(64, 65_535 + 18);
-        let gso = match options.gso {
+        let wanted = match options.gso {
             Gso::Off => false,
             Gso::On => true,
             Gso::Auto => is_card(&place.name),
         };
+        // The stacks pass over the control message that says where to cut.
+        let gso = wanted && preload::stack().is_none();
         let mut tx = Self {
             place: place.clone(),
             interfaces: Interfaces::here().map_err(fail)?,
