@@ -1,0 +1,463 @@
+//! A card: made, plugged in, driven, and taken away by a test.
+
+use std::ffi::CString;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::{self, JoinHandle, Thread};
+use std::time::Duration;
+
+use linerate_exanic_sys::ids::{caps, port_status};
+use linerate_exanic_sys::{Api, exanic_port_stats_t, regs};
+
+use super::clock::Clock;
+use super::fault::{Faults, FrameState};
+use super::memory::Memory;
+use super::receive::{Arriving, RxPath};
+use super::registry::{self, Resources};
+use super::transmit::Commands;
+use super::{FILTER_BUFFERS, PORTS, TX_BYTES_PER_PORT, api};
+use crate::Plug;
+
+/// How long the card's thread sleeps when a wake-up cannot reach it (a veth end, a full wire).
+const IDLE: Duration = Duration::from_micros(500);
+const LINK_UP: u32 =
+    port_status::ENABLED | port_status::SFP | port_status::SIGNAL | port_status::LINK;
+/// Frames taken from a wire before commands are looked at again.
+const ARRIVALS_PER_TURN: usize = 64;
+
+/// Locks. Nothing here is left half-changed by a panic of a test's thread.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The card itself, which lives on while a handle to it is open.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) name: CString,
+    pub(super) memory: Memory,
+    pub(super) clock: Clock,
+    pub(super) faults: Faults,
+    pub(super) ports: [Port; PORTS],
+    pub(super) resources: Mutex<Resources>,
+    pub(super) has_info_page: bool,
+    pub(super) dummy_writes: AtomicU64,
+    pub(super) commands_lost: AtomicU64,
+    pub(super) bad_commands: AtomicU64,
+    thread: OnceLock<Thread>,
+    stop: AtomicBool,
+}
+
+#[derive(Debug)]
+pub(super) struct Port {
+    pub(super) plug: Plug,
+    pub(super) interface: String,
+    rx: Mutex<RxPath>,
+    pub(super) commands: Mutex<Commands>,
+    pub(super) serving: Mutex<()>,
+}
+
+impl Shared {
+    pub(super) fn rx(&self, port: usize) -> MutexGuard<'_, RxPath> {
+        lock(&self.ports[port].rx)
+    }
+
+    pub(super) fn mac(&self, port: usize) -> [u8; 6] {
+        let reg = |r| self.memory.registers.get(regs::port(port as u32, r)).to_le_bytes();
+        let (oui, nic) = (reg(regs::PORT_MAC_OUI), reg(regs::PORT_MAC_NIC));
+        [oui[0], oui[1], oui[2], nic[0], nic[1], nic[2]]
+    }
+
+    pub(super) fn wake(&self) {
+        if let Some(thread) = self.thread.get() {
+            thread.unpark();
+        }
+    }
+
+    /// Shows the clock to software.
+    fn tick(&self) {
+        let now = self.clock.now();
+        self.memory.registers.set(regs::HW_TIME, now as u32);
+        self.memory.registers.set(regs::HW_TIME_HI, (now >> 32) as u32);
+        if self.has_info_page {
+            self.memory.info.hw_time.store(Clock::info_page(now), Relaxed);
+        }
+    }
+
+    /// What the card does in one turn. True when there was something to do.
+    fn turn(&self) -> bool {
+        self.tick();
+        let mut busy = false;
+        for port in 0..PORTS {
+            busy |= self.serve_commands(port);
+            // A test that holds the port lets something arrive step by step.
+            let Ok(mut path) = self.ports[port].rx.try_lock() else { continue };
+            for _ in 0..ARRIVALS_PER_TURN {
+                let Some(frame) = self.ports[port].plug.recv() else { break };
+                self.deliver(port, &mut path, &frame.bytes, frame.state.into());
+                busy = true;
+            }
+        }
+        busy
+    }
+}
+
+/// A simulated card under a name of its own. Dropped, it is gone for new opens; what is open
+/// stays usable and sees no more traffic.
+#[derive(Debug)]
+pub struct Card {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What a card is to be like.
+#[derive(Debug)]
+pub struct CardBuilder {
+    tick_hz: u32,
+    hardware_id: u32,
+    caps: u32,
+    speed_mbps: u32,
+    start_ticks: Option<u64>,
+    info_page: bool,
+    thread: bool,
+    plugs: [Plug; PORTS],
+    interfaces: [String; PORTS],
+}
+
+impl Default for CardBuilder {
+    fn default() -> Self {
+        Self {
+            tick_hz: 161_132_800,
+            hardware_id: 4,
+            caps: caps::SPEED_1G | caps::SPEED_10G,
+            speed_mbps: 10_000,
+            start_ticks: None,
+            info_page: true,
+            thread: true,
+            plugs: [Plug::open(), Plug::open()],
+            interfaces: [String::new(), String::new()],
+        }
+    }
+}
+
+impl CardBuilder {
+    /// Ticks per second of the card's clock. The X10's 161,132,800 unless told otherwise.
+    #[must_use]
+    pub fn tick_hz(mut self, hz: u32) -> Self {
+        self.tick_hz = hz;
+        self
+    }
+
+    /// Hardware id: 4 (X10) unless told otherwise.
+    #[must_use]
+    pub fn hardware_id(mut self, id: u32) -> Self {
+        self.hardware_id = id;
+        self
+    }
+
+    /// Port speed in Mb/s, which a clock that a test moves goes by.
+    #[must_use]
+    pub fn speed_mbps(mut self, mbps: u32) -> Self {
+        self.speed_mbps = mbps;
+        self
+    }
+
+    /// Stops the clock at `ticks`: it moves by the wire time of each frame and by
+    /// [`Card::set_ticks`] only.
+    #[must_use]
+    pub fn manual_clock(mut self, ticks: u64) -> Self {
+        self.start_ticks = Some(ticks);
+        self
+    }
+
+    /// A card whose driver keeps no info page, with a 64-bit clock in registers instead.
+    #[must_use]
+    pub fn without_info_page(mut self) -> Self {
+        self.info_page = false;
+        self.caps |= caps::HW_TIME_HI;
+        self
+    }
+
+    /// No thread: the card works in [`Card::step`] only.
+    #[must_use]
+    pub fn without_thread(mut self) -> Self {
+        self.thread = false;
+        self
+    }
+
+    /// What port `port` is plugged into.
+    #[must_use]
+    pub fn plug(mut self, port: usize, plug: Plug) -> Self {
+        self.plugs[port] = plug;
+        self
+    }
+
+    /// The name of port `port`'s network interface; without one it has none.
+    #[must_use]
+    pub fn interface(mut self, port: usize, name: &str) -> Self {
+        name.clone_into(&mut self.interfaces[port]);
+        self
+    }
+
+    /// Powers the card on.
+    #[must_use]
+    pub fn build(self) -> Card {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Relaxed);
+        let mut plugs = self.plugs.into_iter();
+        let mut interfaces = self.interfaces.into_iter();
+        let ports = std::array::from_fn(|_| Port {
+            plug: plugs.next().unwrap_or_else(Plug::open),
+            interface: interfaces.next().unwrap_or_default(),
+            rx: Mutex::new(RxPath::new()),
+            commands: Mutex::default(),
+            serving: Mutex::default(),
+        });
+        let shared = Arc::new(Shared {
+            name: CString::new(format!("exasim{number}")).unwrap_or_default(),
+            memory: Memory::new(),
+            clock: Clock::new(self.tick_hz),
+            faults: Faults::default(),
+            ports,
+            resources: Mutex::default(),
+            has_info_page: self.info_page,
+            dummy_writes: AtomicU64::new(0),
+            commands_lost: AtomicU64::new(0),
+            bad_commands: AtomicU64::new(0),
+            thread: OnceLock::new(),
+            stop: AtomicBool::new(false),
+        });
+        if let Some(ticks) = self.start_ticks {
+            shared.clock.set(ticks);
+        }
+        let set = |index, value| shared.memory.registers.set(index, value);
+        set(regs::PCIE_IF_VER, 1);
+        set(regs::HW_ID, self.hardware_id);
+        set(regs::HW_REV_DATE, 1_622_764_800);
+        set(regs::CLK_HZ, self.tick_hz);
+        set(regs::CAPS, self.caps);
+        set(regs::NUM_FILTER_BUFFERS, FILTER_BUFFERS as u32);
+        for port in 0..PORTS as u32 {
+            let set = |reg, value| set(regs::port(port, reg), value);
+            set(regs::PORT_ENABLED, 1);
+            set(regs::PORT_SPEED, self.speed_mbps);
+            set(regs::PORT_STATUS, LINK_UP);
+            set(regs::PORT_TX_REGION_OFFSET, port * TX_BYTES_PER_PORT as u32);
+            set(regs::PORT_TX_REGION_SIZE, TX_BYTES_PER_PORT as u32);
+            // A locally administered address, one per card and port.
+            set(regs::PORT_MAC_OUI, u32::from_le_bytes([0x02, 0xec, 0x51, 0]));
+            let [_, _, high, low] = number.to_be_bytes();
+            set(regs::PORT_MAC_NIC, u32::from_le_bytes([high, low, port as u8, 0]));
+        }
+        shared.tick();
+        registry::plug_in(&shared);
+        let thread = self.thread.then(|| run(&shared)).flatten();
+        Card { shared, thread }
+    }
+}
+
+/// Starts the card's thread; without one the card works in [`Card::step`] only.
+fn run(shared: &Arc<Shared>) -> Option<JoinHandle<()>> {
+    let card = Arc::clone(shared);
+    let name = card.name.to_string_lossy().into_owned();
+    let work = move || {
+        let me = thread::current();
+        for port in &card.ports {
+            port.plug.wake_on_arrival(me.clone());
+        }
+        let _ = card.thread.set(me);
+        while !card.stop.load(Relaxed) {
+            if !card.turn() {
+                thread::park_timeout(IDLE);
+            }
+        }
+    };
+    thread::Builder::new().name(name).spawn(work).ok()
+}
+
+impl Card {
+    /// A card with nothing plugged in.
+    #[must_use]
+    pub fn new() -> Self {
+        CardBuilder::default().build()
+    }
+
+    /// Settings first.
+    #[must_use]
+    pub fn builder() -> CardBuilder {
+        CardBuilder::default()
+    }
+
+    /// A card with port 0 cabled to port 1.
+    #[must_use]
+    pub fn cabled() -> Self {
+        let (a, b) = Plug::pair();
+        Self::builder().plug(0, a).plug(1, b).build()
+    }
+
+    /// The function table that reaches every simulated card of this process.
+    #[must_use]
+    pub fn api() -> &'static Api {
+        &api::API
+    }
+
+    /// Device name, as in `/dev`.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.shared.name.to_str().unwrap_or_default()
+    }
+
+    /// Device and port as `linerate-exanic` takes them: `exasim0/1`.
+    #[must_use]
+    pub fn port_name(&self, port: usize) -> String {
+        format!("{}/{port}", self.name())
+    }
+
+    /// A port's MAC address.
+    #[must_use]
+    pub fn mac(&self, port: usize) -> [u8; 6] {
+        self.shared.mac(port)
+    }
+
+    /// What goes wrong by itself.
+    #[must_use]
+    pub fn faults(&self) -> &Faults {
+        &self.shared.faults
+    }
+
+    /// Does the work that waits, on this thread, until there is none: commands and arrivals.
+    pub fn step(&self) {
+        while self.shared.turn() {}
+    }
+
+    /// A good frame, without check sequence, arrives on a port; it is in the ring on return.
+    pub fn inject(&self, port: usize, frame: &[u8]) {
+        self.inject_as(port, frame, FrameState::Good);
+    }
+
+    /// A frame arrives in any state.
+    pub fn inject_as(&self, port: usize, frame: &[u8], state: FrameState) {
+        self.shared.tick();
+        let mut path = self.shared.rx(port);
+        self.shared.deliver(port, &mut path, frame, state);
+    }
+
+    /// The same frame `count` times at once, faster than anybody reads. What would have been
+    /// overwritten before it could be read is counted and not really written, so a thousand laps
+    /// cost as much as two.
+    pub fn flood(&self, port: usize, frame: &[u8], count: u64) {
+        let mut path = self.shared.rx(port);
+        self.shared.deliver_many(port, &mut path, frame, count);
+        self.shared.tick();
+    }
+
+    /// A frame that the caller lets arrive step by step. `None` when the port does not take it.
+    #[must_use]
+    pub fn arriving(&self, port: usize, frame: &[u8], state: FrameState) -> Option<Arriving<'_>> {
+        Arriving::new(&self.shared, port, frame, state)
+    }
+
+    /// Connects or disconnects the link.
+    pub fn set_link(&self, port: usize, up: bool) {
+        let bits = port_status::SIGNAL | port_status::LINK;
+        self.shared.memory.registers.change(regs::port(port as u32, regs::PORT_STATUS), bits, up);
+    }
+
+    /// Takes the interface up or down.
+    pub fn set_enabled(&self, port: usize, up: bool) {
+        let registers = &self.shared.memory.registers;
+        registers.set(regs::port(port as u32, regs::PORT_ENABLED), u32::from(up));
+        registers.change(regs::port(port as u32, regs::PORT_STATUS), port_status::ENABLED, up);
+    }
+
+    /// Says whether a port's timestamps are ready, as a card without time does.
+    pub fn set_time_ready(&self, port: usize, ready: bool) {
+        let bits = port_status::RX_TIME_BAD | port_status::TX_TIME_BAD;
+        let index = regs::port(port as u32, regs::PORT_STATUS);
+        self.shared.memory.registers.change(index, bits, !ready);
+    }
+
+    /// Moves a manual clock.
+    pub fn set_ticks(&self, ticks: u64) {
+        self.shared.clock.set(ticks);
+        self.shared.tick();
+    }
+
+    /// Adds to a running clock.
+    pub fn shift_ticks(&self, ticks: i64) {
+        self.shared.clock.offset.fetch_add(ticks, Relaxed);
+        self.shared.tick();
+    }
+
+    /// The clock in ticks.
+    #[must_use]
+    pub fn ticks(&self) -> u64 {
+        self.shared.clock.now()
+    }
+
+    /// A port's counters.
+    #[must_use]
+    pub fn counters(&self, port: usize) -> exanic_port_stats_t {
+        registry::port_stats(&self.shared, port)
+    }
+
+    /// Filter rules in place on a port.
+    #[must_use]
+    pub fn rules(&self, port: usize) -> usize {
+        self.shared.rx(port).rules.count()
+    }
+
+    /// Is flow hashing on?
+    #[must_use]
+    pub fn is_hashing(&self, port: usize) -> bool {
+        self.shared.rx(port).rules.hash.is_some()
+    }
+
+    /// Is filter buffer `buffer` (from 1) allocated?
+    #[must_use]
+    pub fn is_allocated(&self, port: usize, buffer: usize) -> bool {
+        buffer.checked_sub(1).is_some_and(|filter| self.shared.rx(port).is_allocated(filter))
+    }
+
+    /// Owners of the open handle, 0 when the card is closed: must be 0 when all is dropped.
+    #[must_use]
+    pub fn handle_count(&self) -> i32 {
+        registry::handle_count(&self.shared)
+    }
+
+    /// Bytes of transmit memory in use on all ports, and feedback slots in use.
+    #[must_use]
+    pub fn tx_resources_in_use(&self) -> (usize, usize) {
+        lock(&self.shared.resources).in_use()
+    }
+
+    /// Stores to registers that mean nothing, which is how software pushes earlier stores out.
+    #[must_use]
+    pub fn dummy_writes(&self) -> u64 {
+        self.shared.dummy_writes.load(Relaxed)
+    }
+
+    /// Commands that did not fit the queue, and commands that made no sense: both must stay 0.
+    #[must_use]
+    pub fn command_errors(&self) -> (u64, u64) {
+        let of = |n: &AtomicU64| n.load(Relaxed);
+        (of(&self.shared.commands_lost), of(&self.shared.bad_commands))
+    }
+}
+
+impl Default for Card {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for Card {
+    fn drop(&mut self) {
+        registry::unplug(&self.shared);
+        self.shared.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
+            // Its panic, if any, was printed.
+            let _ = thread.join();
+        }
+    }
+}
