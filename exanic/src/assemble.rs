@@ -1,0 +1,323 @@
+//! From chunks to frames: the one loop that all copying receive modes share.
+
+use std::sync::atomic::{Ordering, fence};
+
+use linerate_exanic_sys::rx::{Info, PAYLOAD_BYTES, PAYLOAD_WORDS};
+
+use crate::ring::{Found, Pos, Ring};
+
+/// What a turn of [`Assembler::next`] came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Nothing, or not all of a frame yet.
+    Empty,
+    /// A whole frame was copied and is intact.
+    Frame(Whole),
+    /// The card overwrote what was being read, or would have been. The reader stands behind the
+    /// newest frame now.
+    Lapped,
+}
+
+/// A frame that was copied whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Whole {
+    /// Length in the ring, check sequence included.
+    pub(crate) len: usize,
+    /// Bytes of it that were copied: fewer when the buffer was too small.
+    pub(crate) copied: usize,
+    /// Metadata of the last chunk.
+    pub(crate) info: Info,
+    /// Where the timestamp changed within the frame, 0 when it did not: see `rx.rs`.
+    pub(crate) joint: usize,
+}
+
+/// A reader's place in a ring, and the part of a frame it has.
+///
+/// # Why the chunk before
+///
+/// The card writes a chunk's payload first and its metadata last. So a chunk that is just being
+/// overwritten still shows its old generation: looking at it again after copying proves nothing.
+/// But the card finishes the chunk *before* it first. If, after the last byte was copied, the
+/// metadata of the chunk before the frame's first is still what it was, then the card had not
+/// begun to overwrite the first, let alone the others, when they were copied.
+///
+/// In terms of the memory model: the copying loads are relaxed; the acquire fence after them,
+/// with the order in which the card's writes become visible (on a bus: in order; in the
+/// simulator: a release fence after each metadata), makes any overwritten byte that a load saw
+/// imply that the load after the fence sees the overwritten metadata. Atomic loads, because a
+/// plain load of memory that a card writes is undefined.
+///
+/// # Why the whole word
+///
+/// The generation has 8 bits. A reader that stalls for 256 laps (0.28 s of small frames at
+/// 10 Gb/s) finds the generation it expects, or the one before it ("nothing new"), and would go on
+/// as if nothing had happened. The metadata word also holds the frame's timestamp, length and
+/// status, so the word that was in place when the reader left tells the laps apart without
+/// reading a clock. It could only be mistaken if frame number N and frame number N + 256 laps had
+/// the same 32 bits of time, which takes 2^32 ticks (27 s) between them to the tick.
+#[derive(Debug)]
+pub(crate) struct Assembler {
+    ring: Ring,
+    /// Chunk that is read next.
+    next: Pos,
+    /// First chunk of the frame at hand.
+    start: Pos,
+    /// Metadata of the chunk before `start` as it was.
+    before: Info,
+    /// Bytes of the frame at hand that came, whether or not they fitted.
+    len: usize,
+    /// Timestamp in the chunk before.
+    timestamp: u32,
+    joint: usize,
+}
+
+impl Assembler {
+    pub(crate) fn new(ring: Ring) -> Self {
+        let (next, before) = ring.newest_end();
+        Self { ring, next, start: next, before, len: 0, timestamp: 0, joint: 0 }
+    }
+
+    /// Words of the frame at hand that are in the buffer. The next call must get the same bytes
+    /// at the beginning of its buffer.
+    pub(crate) fn words_held(&self) -> usize {
+        self.len / 8
+    }
+
+    /// Copies what has arrived of the next frame into `buf`, as far as it fits.
+    #[inline]
+    pub(crate) fn next(&mut self, buf: &mut [u64]) -> Step {
+        loop {
+            let info = match self.ring.find(self.next) {
+                Found::Chunk(info) => info,
+                Found::Nothing if self.is_intact() => return Step::Empty,
+                Found::Nothing | Found::Lapped => return self.lapped(),
+            };
+            if self.len == 0 {
+                self.timestamp = info.timestamp();
+            } else if self.timestamp != info.timestamp() {
+                self.timestamp = info.timestamp();
+                self.joint = self.len;
+            }
+            // Input from shared memory: a length beyond a chunk is no length.
+            let part = match usize::from(info.length()) {
+                0 => PAYLOAD_BYTES,
+                length => length.min(PAYLOAD_BYTES),
+            };
+            let at = self.len / 8;
+            let words = part.div_ceil(8);
+            if let Some(to) = buf.get_mut(at..at + words) {
+                let payload = &self.ring.at(self.next).payload;
+                if words == PAYLOAD_WORDS {
+                    // A count known at compile time: no loop is left of it.
+                    for (to, from) in to.iter_mut().zip(payload) {
+                        *to = from.load(Ordering::Relaxed);
+                    }
+                } else {
+                    for (to, from) in to.iter_mut().zip(payload) {
+                        *to = from.load(Ordering::Relaxed);
+                    }
+                }
+            }
+            self.next = self.next.next();
+            self.len += part;
+            if info.length() != 0 {
+                fence(Ordering::Acquire);
+                if !self.is_intact() {
+                    return self.lapped();
+                }
+                let (len, joint) = (self.len, self.joint);
+                self.begin(self.next, info);
+                // Of a frame that is too long, the leading chunks that fitted whole.
+                let fits = len.div_ceil(8) <= buf.len();
+                let copied = if fits { len } else { buf.len() / PAYLOAD_WORDS * PAYLOAD_BYTES };
+                return Step::Frame(Whole { len, copied, info, joint });
+            }
+        }
+    }
+
+    /// Is everything from `start` on as the card wrote it when this reader came to it?
+    #[inline]
+    fn is_intact(&self) -> bool {
+        self.ring.info(self.start.prev(), Ordering::Relaxed) == self.before
+    }
+
+    #[inline]
+    fn begin(&mut self, start: Pos, before: Info) {
+        self.start = start;
+        self.next = start;
+        self.before = before;
+        self.len = 0;
+        self.joint = 0;
+    }
+
+    #[cold]
+    fn lapped(&mut self) -> Step {
+        let (start, before) = self.ring.newest_end();
+        self.begin(start, before);
+        Step::Lapped
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ring::tests::TestRing;
+    use proptest::prelude::*;
+
+    fn bytes_of(words: &[u64], len: usize) -> Vec<u8> {
+        words.iter().flat_map(|w| w.to_ne_bytes()).take(len).collect()
+    }
+
+    fn pattern(len: usize, seed: u8) -> Vec<u8> {
+        (0..len).map(|i| (i as u8).wrapping_mul(31).wrapping_add(seed)).collect()
+    }
+
+    #[test]
+    fn every_length_from_1_to_9600_comes_out_whole() {
+        let mut ring = TestRing::new();
+        let mut walk = Assembler::new(ring.ring());
+        let mut buf = vec![0; 9728 / 8];
+        for len in 1..=9600 {
+            let frame = pattern(len, len as u8);
+            ring.put_frame(&frame, len as u32, 0);
+            let Step::Frame(whole) = walk.next(&mut buf) else { panic!("length {len}") };
+            assert_eq!((whole.len, whole.copied, whole.joint), (len, len, 0));
+            assert_eq!(whole.info.timestamp(), len as u32);
+            assert_eq!(bytes_of(&buf, len), frame, "length {len}");
+            assert_eq!(walk.next(&mut buf), Step::Empty);
+        }
+    }
+
+    #[test]
+    fn a_frame_is_taken_up_where_it_was_left() {
+        let mut ring = TestRing::new();
+        let mut walk = Assembler::new(ring.ring());
+        let mut buf = vec![0; 64];
+        let frame = pattern(300, 7);
+        for (i, part) in frame.chunks(120).enumerate() {
+            assert_eq!(walk.next(&mut buf), Step::Empty);
+            ring.put(part, 1, 0, i == 2);
+        }
+        assert!(matches!(walk.next(&mut buf), Step::Frame(Whole { len: 300, .. })));
+        assert_eq!(bytes_of(&buf, 300), frame);
+    }
+
+    #[test]
+    fn of_a_frame_that_is_too_long_the_beginning_is_kept() {
+        let mut ring = TestRing::new();
+        let mut walk = Assembler::new(ring.ring());
+        let mut buf = vec![0; 40];
+        let frame = pattern(1000, 9);
+        ring.put_frame(&frame, 1, 0);
+        let Step::Frame(whole) = walk.next(&mut buf) else { panic!("a frame") };
+        assert_eq!((whole.len, whole.copied), (1000, 240));
+        assert_eq!(bytes_of(&buf, 240), &frame[..240]);
+        // The words beyond were not touched, and the next frame is none the worse.
+        assert_eq!(buf[30..], [0; 10]);
+        ring.put_frame(&frame[..64], 2, 0);
+        assert!(matches!(walk.next(&mut buf), Step::Frame(Whole { len: 64, copied: 64, .. })));
+    }
+
+    #[test]
+    fn a_chunk_that_is_being_overwritten_is_not_believed() {
+        let mut ring = TestRing::new();
+        let mut walk = Assembler::new(ring.ring());
+        let mut buf = vec![0; 16];
+        // The reader has a frame of one chunk before it, at index 5, and the card comes round to
+        // just before that one.
+        for i in 0..5 {
+            ring.put_frame(&[1; 60], i, 0);
+            assert!(matches!(walk.next(&mut buf), Step::Frame(_)));
+        }
+        ring.put_frame(&[2; 60], 5, 0);
+        while ring.pos % 16_384 != 4 {
+            ring.put_frame(&[3; 60], 6, 0);
+        }
+        // The last moment: everything but the one chunk before may be overwritten by now.
+        let mut early = Assembler { ring: walk.ring, ..walk };
+        assert!(matches!(early.next(&mut buf), Step::Frame(_)));
+        // The chunk before is overwritten, and the frame's own still shows its old generation.
+        ring.put_frame(&[3; 60], 6, 0);
+        assert_eq!(walk.next(&mut buf), Step::Lapped);
+        assert_eq!(walk.next(&mut buf), Step::Empty, "the newest end");
+        ring.put_frame(&[4; 60], 7, 0);
+        assert!(matches!(walk.next(&mut buf), Step::Frame(_)));
+        assert_eq!(bytes_of(&buf, 60), [4; 60]);
+    }
+
+    #[test]
+    fn laps_are_noticed_at_any_number_of_them() {
+        for laps in [1, 2, 254, 255, 256, 257, 512] {
+            for more in [0_u64, 1, 5] {
+                let mut ring = TestRing::new();
+                let mut walk = Assembler::new(ring.ring());
+                let mut buf = vec![0; 16];
+                ring.put_frame(&[1; 60], 1, 0);
+                assert!(matches!(walk.next(&mut buf), Step::Frame(_)));
+                // All that matters of the laps before the last is how many there were.
+                ring.pos += (laps - 1) * 16_384;
+                for i in 0..16_384 + more {
+                    ring.put_frame(&[2; 60], 1000 + i as u32, 0);
+                }
+                assert_eq!(walk.next(&mut buf), Step::Lapped, "{laps} laps and {more}");
+                assert_eq!(walk.next(&mut buf), Step::Empty);
+                ring.put_frame(&[3; 60], 9, 0);
+                assert!(matches!(walk.next(&mut buf), Step::Frame(_)));
+                assert_eq!(bytes_of(&buf, 60), [3; 60]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_full_ring_less_one_chunk_can_be_read() {
+        let mut ring = TestRing::new();
+        let mut walk = Assembler::new(ring.ring());
+        let mut buf = vec![0; 16];
+        for i in 0..16_383_u32 {
+            ring.put_frame(&i.to_ne_bytes(), i, 0);
+        }
+        for i in 0..16_383_u32 {
+            assert!(matches!(walk.next(&mut buf), Step::Frame(_)));
+            assert_eq!(bytes_of(&buf, 4), i.to_ne_bytes());
+        }
+        assert_eq!(walk.next(&mut buf), Step::Empty);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// Frames of any length and status, put chunk by chunk, with looks at any moment.
+        #[test]
+        fn frames_come_out_in_order_whenever_one_looks(
+            frames in prop::collection::vec((1_usize..2000, 0_u8..4, any::<u8>()), 1..60),
+            looks in prop::collection::vec(any::<bool>(), 64),
+        ) {
+            let mut ring = TestRing::new();
+            let mut walk = Assembler::new(ring.ring());
+            let mut buf = vec![0; 256];
+            let mut looks = looks.iter().cycle();
+            let mut seen = 0;
+            let mut check = |walk: &mut Assembler| {
+                while let Step::Frame(whole) = walk.next(&mut buf) {
+                    let (len, status, seed) = frames[seen];
+                    assert_eq!((whole.len, whole.info.status()), (len, status));
+                    assert_eq!(bytes_of(&buf, len), pattern(len, seed));
+                    seen += 1;
+                }
+                seen
+            };
+            for (i, (len, status, seed)) in frames.iter().enumerate() {
+                let frame = pattern(*len, *seed);
+                let parts = frame.chunks(120).count();
+                for (at, part) in frame.chunks(120).enumerate() {
+                    let last = at + 1 == parts;
+                    ring.put(part, i as u32, if last { *status } else { 0 }, last);
+                    if *looks.next().unwrap() {
+                        check(&mut walk);
+                    }
+                }
+            }
+            prop_assert_eq!(check(&mut walk), frames.len());
+        }
+    }
+}

@@ -1,0 +1,433 @@
+//! The receive queue: copies out of the card's ring, checked against being overwritten.
+
+use linerate_common::{
+    ClockDomain, ClockInfo, Clocked, Error, FlowSpec, FrameRx, MAX_BURST, NO_TS, RuleId, RxFlags,
+    RxFrame, RxMeta, RxStats, SetupError, Steer,
+};
+use linerate_exanic_sys::rx::{FRAME_ABORTED, FRAME_CORRUPT, FRAME_HWOVFL, FRAME_OK};
+
+use crate::assemble::{Assembler, Step, Whole};
+use crate::clock::TickClock;
+use crate::error;
+use crate::filter;
+use crate::port::{BadFrames, Options};
+use crate::reader::Reader;
+
+/// Bytes of the frame check sequence, which the card leaves in the ring.
+const FCS_BYTES: usize = 4;
+/// The CRC-32 of a frame followed by its own check sequence.
+const GOOD_RESIDUE: u32 = 0x2144_df1c;
+/// Room for a whole window of full-size frames.
+const WINDOW_BYTES: usize = 128 * 1024;
+/// Frames begin on lines of their own.
+const LINE_WORDS: usize = 8;
+/// Bad frames passed over in one call before it returns with what it has.
+const BAD_PER_CALL: usize = 256;
+
+/// How a frame ended, as the card says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum FrameStatus {
+    /// Complete, with a good check sequence.
+    Good,
+    /// The sender aborted it.
+    Aborted,
+    /// The check sequence is wrong.
+    Corrupt,
+    /// The card lost one or more frames around this one.
+    HardwareOverflow,
+    /// A status that no release of libexanic knows.
+    Unknown(u8),
+}
+
+impl FrameStatus {
+    pub(crate) fn of(status: u8) -> Self {
+        match status {
+            FRAME_OK => Self::Good,
+            FRAME_ABORTED => Self::Aborted,
+            FRAME_CORRUPT => Self::Corrupt,
+            FRAME_HWOVFL => Self::HardwareOverflow,
+            other => Self::Unknown(other),
+        }
+    }
+}
+
+/// One reader of a port's ring, by copying.
+///
+/// The ring is written by the card whether or not anybody reads. Each frame is copied out and
+/// then checked against having been overwritten meanwhile, so that a handler never sees bytes that
+/// the card may still change. Costs: an empty poll is two loads; a frame is a copy and two
+/// loads. No system call, no lock, no allocation.
+///
+/// `release` gives nothing back: there is nothing to give. A slow reader loses the whole ring at
+/// once (`ring_lapped` counts the occasion: how many frames it cost is unknown), and the frame
+/// after it carries [`RxFlags::LOSS_BEFORE`].
+#[derive(Debug)]
+pub struct ExanicRx {
+    // Fields drop in this order: the ring is not touched after its reader has gone.
+    walk: Assembler,
+    clock: Option<TickClock>,
+    reader: Reader,
+    /// The window's frames, one behind the other.
+    arena: Box<[u64]>,
+    window: [Slot; MAX_BURST],
+    len: usize,
+    /// Word in the arena where the frame at hand is being collected.
+    partial_at: usize,
+    max_words: usize,
+    keep_fcs: bool,
+    bad_frames: BadFrames,
+    hashed: bool,
+    loss_before: bool,
+    time_flags: RxFlags,
+    stats: RxStats,
+    rules: Vec<RuleId>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Slot {
+    /// First word in the arena.
+    at: usize,
+    bytes: usize,
+    meta: RxMeta,
+    status: FrameStatus,
+}
+
+impl Slot {
+    const NONE: Self = Self {
+        at: 0,
+        bytes: 0,
+        meta: RxMeta { ts_ns: NO_TS, wire_len: 0, flags: RxFlags::NONE, mark: 0 },
+        status: FrameStatus::Good,
+    };
+}
+
+impl ExanicRx {
+    pub(crate) fn new(reader: Reader, options: &Options) -> Result<Self, SetupError> {
+        let longest = options.max_frame_bytes;
+        if !(60..=1 << 20).contains(&longest) {
+            return Err(error::argument("open", "max_frame_bytes must be 60 to 1048576"));
+        }
+        let lead_ns = i64::from(options.clock_lead_s) * 1_000_000_000;
+        let max_words = (longest + FCS_BYTES).next_multiple_of(8 * LINE_WORDS) / 8;
+        let mut rx = Self {
+            walk: Assembler::new(reader.ring()?),
+            clock: TickClock::new(reader.device(), lead_ns),
+            arena: vec![0; max_words + WINDOW_BYTES / 8].into_boxed_slice(),
+            window: [Slot::NONE; MAX_BURST],
+            len: 0,
+            partial_at: 0,
+            max_words,
+            keep_fcs: options.keep_fcs,
+            bad_frames: options.bad_frames,
+            hashed: reader.is_hashed(),
+            loss_before: false,
+            time_flags: RxFlags::TS_HW,
+            stats: RxStats::default(),
+            rules: Vec::new(),
+            reader,
+        };
+        rx.look_at_clock();
+        Ok(rx)
+    }
+
+    /// The filter buffer this reads, 0 for the port's default ring.
+    #[must_use]
+    pub fn buffer(&self) -> u32 {
+        self.reader.buffer()
+    }
+
+    /// How frame `i` of the open window ended: anything but [`FrameStatus::Good`] only with
+    /// [`BadFrames::Deliver`].
+    ///
+    /// # Panics
+    ///
+    /// If `i >= len()`.
+    #[must_use]
+    pub fn frame_status(&self, i: usize) -> FrameStatus {
+        self.window[..self.len][i].status
+    }
+
+    /// The card this reads from.
+    #[must_use]
+    pub fn device(&self) -> &std::sync::Arc<crate::Device> {
+        self.reader.device()
+    }
+
+    /// Asks the card whether its timestamps are ready, for the flags of frames to come.
+    fn look_at_clock(&mut self) {
+        let status = self.reader.device().status(self.reader.port());
+        self.time_flags = match status {
+            Ok(status) if status.rx_time_ready => RxFlags::TS_HW,
+            _ => RxFlags::TS_HW | RxFlags::TS_UNSYNCED,
+        };
+    }
+
+    /// Collects the next frame to be delivered at word `at` of the arena. `None`: there is none,
+    /// or enough bad ones were passed over (`bad` is a budget).
+    #[inline]
+    fn next_frame(&mut self, at: usize, bad: &mut usize) -> Option<Slot> {
+        if self.partial_at != at {
+            self.move_partial(at);
+        }
+        loop {
+            match self.walk.next(&mut self.arena[at..at + self.max_words]) {
+                Step::Frame(whole) => {
+                    if whole.info.status() == FRAME_OK
+                        && whole.joint == 0
+                        && whole.copied == whole.len
+                        && whole.len > FCS_BYTES
+                    {
+                        return Some(self.good(at, whole));
+                    }
+                    if let Some(slot) = self.unusual(at, whole) {
+                        return Some(slot);
+                    }
+                    *bad = bad.saturating_sub(1);
+                    if *bad == 0 {
+                        return None;
+                    }
+                }
+                Step::Empty => {
+                    if let Some(clock) = &mut self.clock {
+                        clock.caught_up();
+                    }
+                    return None;
+                }
+                Step::Lapped => {
+                    self.lapped();
+                    return None;
+                }
+            }
+        }
+    }
+
+    #[inline]
+    fn good(&mut self, at: usize, whole: Whole) -> Slot {
+        let wire = whole.len - FCS_BYTES;
+        let bytes = if self.keep_fcs { whole.len } else { wire };
+        self.slot(at, bytes, wire, whole, RxFlags::NONE)
+    }
+
+    #[inline]
+    fn slot(&mut self, at: usize, bytes: usize, wire: usize, whole: Whole, extra: RxFlags) -> Slot {
+        let mut flags = extra;
+        let mut ts_ns = NO_TS;
+        if let Some(clock) = &mut self.clock {
+            clock.sync();
+            if let Some(ns) = clock.expand(whole.info.timestamp()) {
+                ts_ns = ns;
+                flags |= self.time_flags;
+            }
+        }
+        if self.loss_before {
+            self.loss_before = false;
+            flags |= RxFlags::LOSS_BEFORE;
+        }
+        let rules = self.reader.buffer() != 0 && !self.hashed;
+        let mark = if rules { filter::mark(whole.info) } else { 0 };
+        self.stats.frames += 1;
+        self.stats.bytes += bytes as u64;
+        let meta = RxMeta { ts_ns, wire_len: wire as u32, flags, mark };
+        Slot { at, bytes, meta, status: FrameStatus::of(whole.info.status()) }
+    }
+
+    /// Frames that are bad, cut or too long.
+    #[cold]
+    fn unusual(&mut self, at: usize, whole: Whole) -> Option<Slot> {
+        let status = FrameStatus::of(whole.info.status());
+        if whole.joint != 0 && !self.is_one_frame(at, whole) {
+            return self.split(at, whole);
+        }
+        let cut = whole.copied < whole.len;
+        // An aborted frame ends anywhere; the others end with a check sequence.
+        let fcs = if status == FrameStatus::Aborted { 0 } else { FCS_BYTES };
+        let wire = whole.len.saturating_sub(fcs);
+        if status == FrameStatus::HardwareOverflow {
+            self.stats.card_drop += 1;
+            self.loss_before = true;
+        }
+        let deliver = self.bad_frames == BadFrames::Deliver && whole.copied > 0;
+        if deliver {
+            let mut flags = RxFlags::NONE;
+            if status != FrameStatus::Good || whole.len <= FCS_BYTES {
+                flags |= RxFlags::BAD;
+            }
+            if cut {
+                flags |= RxFlags::TRUNCATED;
+            }
+            self.stats.flagged += 1;
+            let bytes = if self.keep_fcs { whole.copied } else { whole.copied.min(wire) };
+            return Some(self.slot(at, bytes, wire, whole, flags));
+        }
+        match status {
+            FrameStatus::Good if cut => self.stats.truncated += 1,
+            FrameStatus::Corrupt => self.stats.crc += 1,
+            // Counted above, as the loss that it reports.
+            FrameStatus::HardwareOverflow => {}
+            _ => self.stats.malformed += 1,
+        }
+        None
+    }
+
+    /// The timestamp changed within what the ring shows as one frame. All chunks of a frame carry
+    /// its start time, so a card that died in mid-frame and came back looks like that: the
+    /// beginning of one frame and the whole of another. Its check sequence decides; a card that
+    /// stamped its chunks differently would only pay for the checking.
+    fn is_one_frame(&self, at: usize, whole: Whole) -> bool {
+        whole.copied == whole.len
+            && whole.info.status() == FRAME_OK
+            && crc32fast::hash(self.bytes(at, whole.len)) == GOOD_RESIDUE
+    }
+
+    /// Drops the beginning of a frame that never ended, and delivers the one behind it.
+    fn split(&mut self, at: usize, whole: Whole) -> Option<Slot> {
+        self.stats.malformed += 1;
+        if whole.copied < whole.len {
+            // Not all of the second is here to judge.
+            self.stats.truncated += 1;
+            return None;
+        }
+        // Chunks are whole words, so the second frame begins on one.
+        let words = whole.joint / 8;
+        self.arena.copy_within(at + words..at + whole.len.div_ceil(8), at);
+        let len = whole.len - whole.joint;
+        let second = Whole { len, copied: len, joint: 0, ..whole };
+        let good = whole.info.status() == FRAME_OK
+            && len > FCS_BYTES
+            && crc32fast::hash(self.bytes(at, len)) == GOOD_RESIDUE;
+        if good {
+            return Some(self.good(at, second));
+        }
+        if whole.info.status() == FRAME_OK {
+            self.stats.malformed += 1;
+            return None;
+        }
+        self.unusual(at, second)
+    }
+
+    #[cold]
+    fn lapped(&mut self) {
+        self.stats.ring_lapped += 1;
+        self.loss_before = true;
+        // All that is still to come was written after the newest frame that was found.
+        if let Some(clock) = &mut self.clock {
+            clock.caught_up();
+        }
+    }
+
+    /// Moves the beginning of a frame to where the rest is to be collected.
+    #[cold]
+    fn move_partial(&mut self, at: usize) {
+        let words = self.walk.words_held().min(self.max_words);
+        self.arena.copy_within(self.partial_at..self.partial_at + words, at);
+        self.partial_at = at;
+    }
+
+    #[inline]
+    fn bytes(&self, at: usize, len: usize) -> &[u8] {
+        let words = &self.arena[at..at + len.div_ceil(8)];
+        // SAFETY: initialised words seen as bytes, no more of them than there are.
+        unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), len) }
+    }
+}
+
+impl FrameRx for ExanicRx {
+    #[inline]
+    fn acquire(&mut self, max: usize) -> Result<usize, Error> {
+        self.len = 0;
+        let mut at = 0;
+        let mut bad = BAD_PER_CALL;
+        while self.len < max.min(MAX_BURST) && at + self.max_words <= self.arena.len() {
+            let Some(slot) = self.next_frame(at, &mut bad) else { break };
+            // The next frame is collected behind this one.
+            at += slot.bytes.max(1).div_ceil(8).next_multiple_of(LINE_WORDS);
+            self.partial_at = at;
+            self.window[self.len] = slot;
+            self.len += 1;
+        }
+        Ok(self.len)
+    }
+
+    #[inline]
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    #[inline]
+    fn frame(&self, i: usize) -> RxFrame<'_> {
+        let slot = &self.window[..self.len][i];
+        RxFrame { bytes: self.bytes(slot.at, slot.bytes), meta: slot.meta }
+    }
+
+    #[inline]
+    fn release(&mut self) {
+        self.len = 0;
+    }
+
+    /// The ring's own counters. `ring_lapped` counts occasions, each of which cost the reader up
+    /// to a ring; `card_drop` counts frames that the card marked with a hardware overflow. See
+    /// [`Device::counters`](crate::Device::counters) for what the port saw.
+    fn stats(&mut self) -> RxStats {
+        self.look_at_clock();
+        self.stats
+    }
+
+    #[inline]
+    fn poll<F: FnMut(RxFrame<'_>)>(&mut self, max: usize, mut f: F) -> Result<usize, Error> {
+        self.len = 0;
+        let mut bad = BAD_PER_CALL;
+        let mut shown = 0;
+        while shown < max {
+            // Always in the same place, which stays in the nearest cache.
+            let Some(slot) = self.next_frame(0, &mut bad) else { break };
+            shown += 1;
+            f(RxFrame { bytes: self.bytes(0, slot.bytes), meta: slot.meta });
+        }
+        Ok(shown)
+    }
+}
+
+impl Clocked for ExanicRx {
+    /// The card's own clock. It says that it is not ready, but not whether it is synchronised:
+    /// `synced` is `Some(false)` or `None`. Reads a register.
+    fn clock(&self) -> ClockInfo {
+        let Some(clock) = &self.clock else { return ClockInfo::NONE };
+        let device = self.reader.device();
+        let ready = device.status(self.reader.port()).is_ok_and(|s| s.rx_time_ready);
+        let far_off = crate::port::clock_error_s(device).is_some_and(|s| s.abs() > 3600);
+        let synced = if ready && !far_off { None } else { Some(false) };
+        ClockInfo { domain: ClockDomain::Card, synced, resolution_ns: clock.resolution_ns() }
+    }
+}
+
+impl Steer for ExanicRx {
+    /// Steers a flow to this reader's filter buffer. Steered frames reach neither the default
+    /// ring nor the kernel. MAC rules come before IP rules, lower ids before higher ones.
+    fn add(&mut self, flow: &FlowSpec) -> Result<RuleId, SetupError> {
+        let rule = filter::add(&self.reader, flow)
+            .map_err(|e| e.on(self.reader.device().port_name(self.reader.port())))?;
+        self.rules.push(rule);
+        Ok(rule)
+    }
+
+    fn remove(&mut self, rule: RuleId) -> Result<(), SetupError> {
+        // Rules are the port's, not the handle's: never take away somebody else's.
+        let own = self.rules.iter().position(|r| *r == rule);
+        let own =
+            own.ok_or_else(|| error::argument("exanic_filter_remove", "not this reader's rule"))?;
+        filter::remove(&self.reader, rule)?;
+        self.rules.swap_remove(own);
+        Ok(())
+    }
+}
+
+impl Drop for ExanicRx {
+    fn drop(&mut self) {
+        // They would go with the buffer, but for another process that refers to it too.
+        for rule in std::mem::take(&mut self.rules) {
+            // Nothing to be done if it is gone already.
+            let _ = filter::remove(&self.reader, rule);
+        }
+    }
+}
