@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::fmt;
 
+use linerate_common::pool::Pool;
 use linerate_common::{FlowSpec, Membership};
 
 use crate::any::{AnyRx, AnyTx};
@@ -65,6 +66,14 @@ impl PortBuilder {
         self
     }
 
+    /// Receives into and sends from this pool, where the backend works with one (`afxdp`,
+    /// `efvi`, `verbs`); elsewhere a notice says that it is not used. Ports with the same pool
+    /// can pass frames on without a copy: see [`forward`](linerate_common::forward).
+    pub fn pool(mut self, pool: &Pool) -> Self {
+        self.request.pool = Some(pool.clone());
+        self
+    }
+
     /// Opens one direction only. Both by default.
     pub fn direction(mut self, direction: Direction) -> Self {
         self.request.direction = direction;
@@ -96,6 +105,11 @@ impl PortBuilder {
         };
         let uri = if uri.backend.is_some() { uri } else { uri.with_backend(backend) };
         let mut notices = opened.notices;
+        if self.request.pool.is_some() && opened.pool.is_none() {
+            notices.push(format!(
+                "{backend} works without a pool: frames cannot be kept or passed on"
+            ));
+        }
         let memberships = match &opened.join_on {
             Some(interface) if self.join && self.request.direction != Direction::Tx => {
                 join::join(interface, &self.request.flows, &mut notices)
@@ -111,6 +125,7 @@ impl PortBuilder {
             notices,
             rx: opened.rx,
             tx: opened.tx,
+            pool: opened.pool,
             guard: PortGuard { memberships, keep: opened.keep },
         })
     }
@@ -134,6 +149,7 @@ pub struct Port {
     backend: Backend,
     choice: Vec<Candidate>,
     notices: Vec<String>,
+    pool: Option<Pool>,
     guard: PortGuard,
 }
 
@@ -166,6 +182,13 @@ impl Port {
     #[must_use]
     pub fn notices(&self) -> &[String] {
         &self.notices
+    }
+
+    /// The pool that the queues' buffers belong to, where the backend works with one: frames that
+    /// were kept ([`AnyRx::buf_rx`]) are read and given back through it.
+    #[must_use]
+    pub fn pool(&self) -> Option<&Pool> {
+        self.pool.as_ref()
     }
 
     /// The queues, and what must be kept as long as they are used.

@@ -4,8 +4,10 @@
 
 use std::time::{Duration, Instant};
 
+use linerate::conformance::{Rig, Wire, run_all};
+use linerate::pool::{Huge, Pool};
 use linerate::prelude::*;
-use linerate::{AnyRx, Backend, OpenError, Port};
+use linerate::{AnyRx, AnyTx, Backend, ClockInfo, OpenError, Port, PortGuard, SetupError};
 
 /// The port, or the reason why this machine cannot simulate it, printed.
 fn open(test: &str, uri: &str) -> Option<Port> {
@@ -77,4 +79,70 @@ fn wrong_cards_and_wires_are_refused() {
         let e = linerate::open(uri).unwrap_err().to_string();
         assert!(e.contains(part), "{e}");
     }
+}
+
+/// Two cards on a cable; their hardware lives until the next pair is opened.
+struct Cards {
+    pool: Pool,
+    guards: Vec<PortGuard>,
+}
+
+impl Rig for Cards {
+    type Tx = AnyTx;
+    type Rx = AnyRx;
+
+    fn pair(&mut self) -> Result<(AnyTx, AnyRx), SetupError> {
+        let open = || {
+            let name = "sim:verbs?cable=rig&mode=steal&rx_slots=256&tx_slots=64";
+            linerate::port(name).pool(&self.pool).open().map_err(|e| match e {
+                OpenError::Setup(e) => e,
+                other => panic!("{other}"),
+            })
+        };
+        let (_, tx, guard) = open()?.into_parts();
+        let (mut rx, _, other) = open()?.into_parts();
+        self.guards = vec![guard, other];
+        Ok((tx.unwrap(), rx.remove(0)))
+    }
+
+    fn wire(&self) -> Wire {
+        Wire { quiet: true, ..Wire::default() }
+    }
+
+    fn buf_rx<'q>(&self, rx: &'q mut AnyRx) -> Option<&'q mut dyn BufRx> {
+        rx.buf_rx()
+    }
+
+    fn buf_tx<'q>(&self, tx: &'q mut AnyTx) -> Option<&'q mut dyn BufTx> {
+        tx.buf_tx()
+    }
+
+    fn steer<'q>(&self, rx: &'q mut AnyRx) -> Option<&'q mut dyn Steer> {
+        rx.steer()
+    }
+
+    fn rx_clock(&self, rx: &AnyRx) -> Option<ClockInfo> {
+        Some(rx.clock())
+    }
+
+    fn rx_pool(&self, _: &AnyRx) -> Option<Pool> {
+        Some(self.pool.clone())
+    }
+
+    fn tx_pool(&self, _: &AnyTx) -> Option<Pool> {
+        Some(self.pool.clone())
+    }
+}
+
+#[test]
+fn queues_keep_the_rules_inside_the_enum() {
+    let test = "queues_keep_the_rules_inside_the_enum";
+    if open(test, "sim:verbs?peer=none").is_none() {
+        return;
+    }
+    let pool = Pool::builder().frames(4096).huge(Huge::Never).lock(false).build().unwrap();
+    let mut cards = Cards { pool, guards: Vec::new() };
+    let report = run_all(&mut cards);
+    assert!(report.is_clean(), "{report}");
+    assert_eq!(cards.pool.outstanding(), 0);
 }

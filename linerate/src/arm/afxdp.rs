@@ -26,6 +26,7 @@ const OPTIONS: &[OptionDoc] = &[
 
 pub(super) fn open(uri: &Uri, request: &Request) -> Result<Opened, OpenError> {
     let mut options = Options::default();
+    options.pool = request.pool.clone();
     uri.apply(OPTIONS, |name, value| {
         match name {
             "queue" if value == "all" => options.queues = Queues::All,
@@ -84,11 +85,13 @@ pub(super) fn open(uri: &Uri, request: &Request) -> Result<Opened, OpenError> {
     }
     let port = linerate_afxdp::open(&uri.target, &options)?;
     notices.extend_from_slice(port.notices());
+    let pool = Some(port.pool().clone());
     let (rx, tx) = port.into_parts();
     Ok(Opened {
         rx: rx.into_iter().map(|rx| AnyRx::Afxdp(Box::new(rx))).collect(),
         tx: tx.into_iter().next().map(|tx| AnyTx::Afxdp(Box::new(tx))),
         notices,
+        pool,
         join_on: Some(uri.target.clone()),
         ..Opened::default()
     })

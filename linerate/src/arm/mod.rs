@@ -13,6 +13,7 @@ mod verbs;
 use std::any::Any;
 
 use linerate_common::FlowSpec;
+use linerate_common::pool::Pool;
 
 use crate::any::{AnyRx, AnyTx};
 use crate::backend::Backend;
@@ -27,6 +28,7 @@ pub(crate) struct Request {
     pub(crate) flows: Vec<FlowSpec>,
     pub(crate) promiscuous: bool,
     pub(crate) low_latency: bool,
+    pub(crate) pool: Option<Pool>,
     pub(crate) direction: Direction,
 }
 
@@ -36,6 +38,8 @@ pub(crate) struct Opened {
     pub(crate) rx: Vec<AnyRx>,
     pub(crate) tx: Option<AnyTx>,
     pub(crate) notices: Vec<String>,
+    /// Where its buffers come from, if the backend works with a pool.
+    pub(crate) pool: Option<Pool>,
     /// The interface on which to join the multicast groups among the flows. `None` where there
     /// is none (a file) or where the queues join themselves.
     pub(crate) join_on: Option<String>,

@@ -2,10 +2,11 @@
 
 use std::any::Any;
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use linerate_common::{ErrorKind, SetupError};
 use linerate_sim::Plug;
+use linerate_verbs::{Library, NoBuffer};
 
 use super::{Opened, Request};
 use crate::error::OpenError;
@@ -78,19 +79,28 @@ fn cable_end(name: &str) -> Plug {
     })
 }
 
+/// libibverbs with the simulation's channels: one for the process.
+static LIBRARY: OnceLock<Library> = OnceLock::new();
+
 fn verbs(uri: &Uri, request: &Request) -> Result<Opened, OpenError> {
     let mut wiring = Wiring::default();
-    let options =
+    let mut options =
         super::verbs::options(uri, request, &[PEER, CABLE], |name, value| wiring.set(name, value))?;
     let (plug, join_on) = wiring.plug(uri)?;
     let unavailable = |why: String| {
         let e = SetupError::new(ErrorKind::Unsupported, "simulate", why);
         OpenError::from(e.on(&uri.text).remedy("install libibverbs: apt install libibverbs1"))
     };
-    let api = linerate_sim::verbs::api().map_err(|e| unavailable(e.to_string()))?;
-    let library = linerate_verbs::Library::injected(api);
+    let library = match LIBRARY.get() {
+        Some(library) => *library,
+        None => {
+            let api = linerate_sim::verbs::api().map_err(|e| unavailable(e.to_string()))?;
+            *LIBRARY.get_or_init(|| Library::injected(api))
+        }
+    };
     let device = linerate_sim::verbs::Device::new("sim0", plug);
     let device = device.map_err(|e| unavailable(e.to_string()))?;
+    options.no_buffer = Some(NoBuffer::from_fn(device.out_of_buffer_counter()));
     // SAFETY: a simulated device stays valid for as long as the process lives.
     let context = unsafe { linerate_verbs::Context::from_device(library, device.raw()) };
     let port = linerate_verbs::open_on(&context?, 1, &options)?;

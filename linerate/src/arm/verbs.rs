@@ -36,6 +36,7 @@ pub(super) fn options(
     mut set_more: impl FnMut(&str, &str) -> Option<()>,
 ) -> Result<Options, OpenError> {
     let mut options = Options::default();
+    options.pool = request.pool.clone();
     let mut mode = None;
     uri.apply(&[OPTIONS, more].concat(), |name, value| {
         match name {
@@ -66,7 +67,8 @@ pub(super) fn options(
 }
 
 pub(super) fn opened(port: linerate_verbs::Port, request: &Request) -> Opened {
-    let mut opened = Opened { notices: port.notices().to_vec(), ..Opened::default() };
+    let mut opened = Opened { pool: Some(port.pool().clone()), ..Opened::default() };
+    opened.notices = port.notices().to_vec();
     let (rx, tx) = port.split();
     opened.take(request.direction, [AnyRx::Verbs(Box::new(rx))], AnyTx::Verbs(Box::new(tx)));
     opened
