@@ -25,7 +25,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Queues can also be lent to a loop or an adapter: `&mut R` and `Box<R>` are queues too.
+//! Queues can also be lent to a loop or an adapter: `&mut rx`, `&mut tx` and `Box<dyn FrameRx>`
+//! are queues too.
 //!
 //! # For backend authors
 //!

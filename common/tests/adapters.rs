@@ -85,7 +85,7 @@ fn a_line_without_faults_obeys_every_rule() {
 
 #[test]
 fn measuring_obeys_every_rule() {
-    let mut rig = Bench::new(|tx: LoopTx, rx: LoopRx| (tx, Latency::new(rx)));
+    let mut rig = Bench::new(|tx: LoopTx, rx: LoopRx| (tx, Tap::new(rx, Latency::new())));
     rig.take = Some(|rx| rx);
     let report = run_all(&mut rig);
     assert!(report.is_clean(), "{report}");
@@ -93,8 +93,8 @@ fn measuring_obeys_every_rule() {
 
 #[test]
 fn borrowed_and_boxed_queues_obey_every_rule() {
-    let mut rig = Bench::new(|tx: LoopTx, rx: LoopRx| -> (Box<dyn FrameTx + Send>, _) {
-        (Box::new(tx), Box::new(rx) as Box<dyn FrameRx + Send>)
+    let mut rig = Bench::new(|tx: LoopTx, rx: LoopRx| -> (&'static mut (dyn FrameTx + Send), _) {
+        (Box::leak(Box::new(tx)), Box::new(rx) as Box<dyn FrameRx + Send>)
     });
     let report = run_all(&mut rig);
     assert!(report.is_clean(), "{report}");
@@ -218,17 +218,18 @@ fn a_frame_held_back_for_nothing_comes_at_last() {
 #[test]
 fn delays_and_gaps_are_measured_from_the_stamps() {
     let (mut tx, rx) = loopback::pair(&Options::default()).unwrap();
-    let mut rx = Latency::new(rx);
+    let mut rx = Tap::new(rx, Latency::new());
     for i in 0..10 {
         tx.send(&frame(i)).unwrap();
         tx.kick().unwrap();
     }
     assert_eq!(rx.poll(5, |_| ()).unwrap(), 5);
     assert_eq!(rx.acquire(64).unwrap(), 5);
-    assert_eq!(rx.delays().len() + rx.early(), 10);
-    assert_eq!(rx.gaps().len(), 9);
+    let latency = rx.sink_mut();
+    assert_eq!(latency.delays().len() + latency.early(), 10);
+    assert_eq!(latency.gaps().len(), 9);
     // Stamps that were just taken: a clock or unit mistake would be far off.
-    assert!(rx.delays().max() < 10_000_000_000, "{} ns", rx.delays().max());
-    rx.reset();
-    assert_eq!((rx.delays().len(), rx.gaps().len(), rx.early()), (0, 0, 0));
+    assert!(latency.delays().max() < 10_000_000_000, "{} ns", latency.delays().max());
+    latency.reset();
+    assert_eq!((latency.delays().len(), latency.gaps().len(), latency.early()), (0, 0, 0));
 }

@@ -96,37 +96,3 @@ impl<T: FrameTx + ?Sized> FrameTx for &mut T {
         (**self).send(frame)
     }
 }
-
-impl<T: FrameTx + ?Sized> FrameTx for Box<T> {
-    #[inline]
-    fn max_len(&self) -> usize {
-        (**self).max_len()
-    }
-    #[inline]
-    fn room(&self) -> usize {
-        (**self).room()
-    }
-    #[inline]
-    fn reserve(&mut self, len: usize) -> Option<&mut [u8]> {
-        (**self).reserve(len)
-    }
-    #[inline]
-    fn commit(&mut self, len: usize) {
-        (**self).commit(len);
-    }
-    #[inline]
-    fn kick(&mut self) -> Result<(), Error> {
-        (**self).kick()
-    }
-    #[inline]
-    fn reap(&mut self) -> usize {
-        (**self).reap()
-    }
-    fn stats(&mut self) -> TxStats {
-        (**self).stats()
-    }
-    #[inline]
-    fn send(&mut self, frame: &[u8]) -> Result<bool, Error> {
-        (**self).send(frame)
-    }
-}
