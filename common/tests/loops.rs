@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use linerate_common::loopback::{self, LoopTx, Options};
 use linerate_common::loops::{
@@ -201,14 +201,16 @@ fn a_stopped_handle_ends_a_loop_before_its_first_turn() {
     assert_eq!(events.run(|(), _| other.stop()).unwrap().totals.turns, 1);
 }
 
+/// So long that only a lost wake-up makes a loop sleep for all of it.
+const FOR_EVER: Duration = Duration::from_secs(30);
+
 /// Every strategy, with knobs that make it show what it does.
 fn strategies() -> [Strategy; 5] {
     [
         Strategy::low_latency(),
         Strategy::throughput(),
-        // Asleep unless woken: a lost wake-up hangs the test.
-        Strategy::blocking().with_max_sleep(Duration::from_secs(3600)),
-        Strategy::adaptive().with_max_sleep(Duration::from_secs(3600)),
+        Strategy::blocking().with_max_sleep(FOR_EVER),
+        Strategy::adaptive().with_max_sleep(FOR_EVER),
         Strategy::adaptive().with_spin(Duration::from_secs(3600)),
     ]
 }
@@ -231,14 +233,23 @@ fn every_strategy_delivers_every_frame_of_two_senders() {
                 scope.spawn(|| send_all(tx, COUNT));
             }
             let mut total = 0;
-            let ended = events.run(|expect, frame| {
-                assert_eq!(frame.bytes[..4], u32::to_be_bytes(*expect), "{strategy}");
-                *expect += 1;
-                total += 1;
-                if total == 2 * COUNT {
-                    stop.stop();
-                }
-            });
+            let mut last = Instant::now();
+            let ended = events.run_with(
+                |expect, frame| {
+                    assert_eq!(frame.bytes[..4], u32::to_be_bytes(*expect), "{strategy}");
+                    *expect += 1;
+                    total += 1;
+                    if total == 2 * COUNT {
+                        stop.stop();
+                    }
+                },
+                |turn| {
+                    let now = Instant::now();
+                    let asleep = now - std::mem::replace(&mut last, now);
+                    assert!(!turn.slept || asleep < FOR_EVER, "{strategy}: a lost wake-up");
+                    GO_ON
+                },
+            );
             let ended = ended.unwrap();
             assert_eq!((ended.why, ended.totals.frames), (End::Stopped, 2 * u64::from(COUNT)));
         });
@@ -274,9 +285,10 @@ fn a_stop_from_another_thread_ends_every_strategy() {
         thread::scope(|scope| {
             let running = scope.spawn(|| events.run(|(), _| ()));
             thread::sleep(Duration::from_millis(5));
+            let asked = Instant::now();
             stop.stop();
-            // A loop that sleeps on would hang the test here.
             assert_eq!(running.join().unwrap().unwrap().why, End::Stopped, "{strategy}");
+            assert!(asked.elapsed() < FOR_EVER, "{strategy}: slept on");
         });
     }
 }

@@ -144,7 +144,9 @@ impl FrameRx for LoopRx {
     fn acquire(&mut self, max: usize) -> Result<usize, Error> {
         self.release();
         let max = max.min(MAX_BURST);
-        self.arrived.ready(max);
+        if self.arrived.ready(max) == 0 {
+            return Ok(0);
+        }
         while self.len < max
             && let Some(shown) = self.next_wanted()
         {
@@ -153,6 +155,10 @@ impl FrameRx for LoopRx {
             self.len += 1;
         }
         self.arrived.publish();
+        if self.len == 0 {
+            // All filtered: their buffers are posted again, though no window is open.
+            self.posted.publish();
+        }
         Ok(self.len)
     }
 
@@ -173,6 +179,10 @@ impl FrameRx for LoopRx {
 
     #[inline]
     fn release(&mut self) {
+        if self.len == 0 && self.missing == 0 {
+            // An empty poll writes nothing: the line of the index stays with the sender.
+            return;
+        }
         for i in 0..std::mem::take(&mut self.len) {
             if self.taken >> i & 1 == 0 {
                 self.post(self.window[i].id);
@@ -197,7 +207,9 @@ impl FrameRx for LoopRx {
     #[inline]
     fn poll<F: FnMut(RxFrame<'_>)>(&mut self, max: usize, mut f: F) -> Result<usize, Error> {
         self.release();
-        self.arrived.ready(max);
+        if self.arrived.ready(max) == 0 {
+            return Ok(0);
+        }
         let mut visited = 0;
         let rx = Recycle { rx: self };
         while visited < max
@@ -227,8 +239,9 @@ struct Recycle<'a> {
 impl Drop for Recycle<'_> {
     #[inline]
     fn drop(&mut self) {
-        self.rx.arrived.publish();
         self.rx.release();
+        self.rx.arrived.publish();
+        self.rx.posted.publish();
     }
 }
 
