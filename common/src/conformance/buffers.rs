@@ -18,6 +18,11 @@ pub(super) fn rules<R: Rig>() -> Vec<Entry<R>> {
         ("buffers_accounted", "the pool knows of every taken buffer", accounted),
         ("push_what_was_taken", "a taken frame can be sent on", push_taken),
         ("push_own", "a buffer of the pool can be written and sent", push_own),
+        (
+            "push_beside_a_reservation",
+            "a push between reserve and commit overfills nothing",
+            push_beside,
+        ),
         ("push_foreign", "a buffer of another pool is refused and handed back", push_foreign),
         ("push_bad_length", "an empty or oversize buffer is refused and handed back", push_bad),
     ]
@@ -206,6 +211,58 @@ fn push_own<R: Rig>(link: &mut Link<'_, R>) -> Checked {
     link.tx.kick()?;
     let got = link.receive(1)?;
     same(&got, 0..1)
+}
+
+fn push_beside<R: Rig>(link: &mut Link<'_, R>) -> Checked {
+    let pool = push_pool(link)?;
+    // Slots come in twos here, and most rings hold an even number: so once more from the odd.
+    (0..2).try_for_each(|lead| fill_in_twos(link, &pool, lead))
+}
+
+/// Fills the queue, first with `lead` frames, then with one pushed beside an open reservation
+/// and the one reserved; and receives what it took.
+fn fill_in_twos<R: Rig>(link: &mut Link<'_, R>, pool: &Pool, lead: u32) -> Checked {
+    let len = link.min_len();
+    let before = link.rx.stats().lost() + link.tx.stats().lost();
+    let mut taken = 0;
+    for seq in 0..lead {
+        taken += u32::from(link.tx.send(&link.build(seq, len))?);
+    }
+    for seq in (lead..20_000).step_by(2) {
+        let (first, second) = (link.build(seq, len), link.build(seq + 1, len));
+        // A pool that runs dry ends this as well as a queue that is full.
+        let Some(mut buf) = pool.alloc(len) else { break };
+        if let Some(bytes) = pool.bytes_mut(&mut buf) {
+            bytes.copy_from_slice(&first);
+        }
+        let Some(slot) = link.tx.reserve(len) else {
+            give_back(pool, buf)?;
+            break;
+        };
+        slot.copy_from_slice(&second);
+        match push(link, buf) {
+            Ok(()) => taken += 1,
+            Err(buf) => give_back(pool, buf)?,
+        }
+        // It may panic: the push may have cancelled the reservation.
+        taken += u32::from(quiet::catch(|| link.tx.commit(len)).is_ok());
+    }
+    link.tx.kick()?;
+    let mut got = Vec::new();
+    let mut lost = 0;
+    link.wait_for(|link| {
+        got.extend(link.window(64)?);
+        link.rx.release();
+        link.tx.reap();
+        link.tx.kick()?;
+        lost = (link.rx.stats().lost() + link.tx.stats().lost()).saturating_sub(before);
+        Ok(got.len() as u64 + lost >= u64::from(taken))
+    })?;
+    ensure(got.is_sorted_by(|a, b| a < b), || "frames came twice or out of order".into())?;
+    let accounted = got.len() as u64 + lost;
+    ensure(accounted == u64::from(taken) || !link.wire.names_losses, || {
+        format!("{taken} frames were taken, {} arrived and {lost} are named losses", got.len())
+    })
 }
 
 fn push_foreign<R: Rig>(link: &mut Link<'_, R>) -> Checked {

@@ -89,14 +89,17 @@ impl LoopTx {
         self.slots.len() - (self.committed - self.reaped) as usize
     }
 
-    /// Is there a slot for one more frame and, unless frames may be lost, a posted buffer?
+    /// Are there slots for `frames` more and, unless frames may be lost, posted buffers?
     #[inline]
-    fn has_room(&mut self) -> bool {
-        if self.free_slots() == 0 && self.reap() == 0 {
-            return false;
+    fn has_room(&mut self, frames: usize) -> bool {
+        if self.free_slots() < frames {
+            self.reap();
+            if self.free_slots() < frames {
+                return false;
+            }
         }
-        let waiting = (self.committed - self.kicked) as usize;
-        self.lossy || self.posted.ready(waiting + 1) > waiting || self.rx_gone()
+        let needed = (self.committed - self.kicked) as usize + frames;
+        self.lossy || self.posted.ready(needed) >= needed || self.rx_gone()
     }
 
     fn rx_gone(&self) -> bool {
@@ -175,7 +178,7 @@ impl FrameTx for LoopTx {
     #[inline]
     fn reserve(&mut self, len: usize) -> Option<&mut [u8]> {
         self.reserved = 0;
-        if len == 0 || len > self.max_len || !self.has_room() {
+        if len == 0 || len > self.max_len || !self.has_room(1) {
             return None;
         }
         // A reservation that was cancelled left its frame behind.
@@ -239,7 +242,9 @@ impl FrameTx for LoopTx {
 
 impl BufTx for LoopTx {
     fn push(&mut self, buf: Buf) -> Result<(), Buf> {
-        if buf.is_empty() || buf.len() > self.max_len || !self.has_room() {
+        // A reservation that is still open keeps its slot.
+        let frames = 1 + usize::from(self.reserved > 0);
+        if buf.is_empty() || buf.len() > self.max_len || !self.has_room(frames) {
             return Err(buf);
         }
         let (id, off, len) = self.frames.accept(buf)?;
