@@ -74,11 +74,11 @@ impl Inlets {
     ///
     /// # Errors
     ///
-    /// A socket could not be opened or a group not joined. What was done until then stays.
+    /// A socket could not be opened or a group not joined. What could be done is done.
     pub(crate) fn apply(&mut self, plan: &Plan) -> Result<(), SetupError> {
-        self.open_missing(plan)?;
+        let opened = self.open_missing(plan);
         self.close_unwanted(plan);
-        Ok(())
+        opened
     }
 
     fn open_missing(&mut self, plan: &Plan) -> Result<(), SetupError> {

@@ -221,7 +221,7 @@ fn dress(
         return None;
     };
     // The first datagrams may come before the kernel has switched its stamping on.
-    let software = control.software_ns.or_else(|| Some(now_ns()));
+    let software = control.software_ns.unwrap_or_else(now_ns);
     let (ts_ns, ts_flags) = stamps.choose(control.hardware_ns, software);
     flags |= ts_flags;
     if truncated {
@@ -387,7 +387,7 @@ impl Steer for UdpRx {
                 .on(format!("udp:{}", self.inlets.place.name)));
         };
         self.rules.remove(at);
-        // Slots of the open window stay: only sockets close.
+        // The open window stays: only sockets close.
         self.settle();
         let plan = self.plan()?;
         self.inlets.apply(&plan)

@@ -1,6 +1,6 @@
 //! Which of a datagram's timestamps to believe.
 
-use linerate_common::{ClockDomain, ClockInfo, NO_TS, RxFlags};
+use linerate_common::{ClockDomain, ClockInfo, RxFlags};
 
 /// Two clocks that are this close, in ns, are the same time scale: far less than the 37 s between
 /// TAI and UTC, far more than a datagram takes from the card to the kernel's own stamp.
@@ -29,26 +29,17 @@ impl Stamps {
     /// The stamp to show. A card's clock that is neither on UTC nor on TAI says nothing about
     /// when the frame came; the kernel's stamp is better.
     #[inline]
-    pub(crate) fn choose(
-        &mut self,
-        hardware: Option<u64>,
-        software: Option<u64>,
-    ) -> (u64, RxFlags) {
-        match (hardware, software) {
-            (Some(hw), Some(sw)) if hw.abs_diff(sw) < SAME_NS => {
+    pub(crate) fn choose(&mut self, hardware: Option<u64>, software: u64) -> (u64, RxFlags) {
+        match hardware {
+            Some(hw) if hw.abs_diff(software) < SAME_NS => {
                 self.note(false);
                 (hw, RxFlags::TS_HW)
             }
-            (Some(hw), Some(sw))
-                if hw.abs_diff(sw.saturating_add(self.tai_offset_ns)) < SAME_NS =>
-            {
+            Some(hw) if hw.abs_diff(software.saturating_add(self.tai_offset_ns)) < SAME_NS => {
                 self.note(true);
                 (hw - self.tai_offset_ns, RxFlags::TS_HW)
             }
-            (_, Some(sw)) => (sw, RxFlags::TS_SW),
-            // Nothing to compare with: it may be on any scale.
-            (Some(hw), None) => (hw, RxFlags::TS_HW | RxFlags::TS_UNSYNCED),
-            (None, None) => (NO_TS, RxFlags::NONE),
+            _ => (software, RxFlags::TS_SW),
         }
     }
 
@@ -78,7 +69,7 @@ mod tests {
     fn a_card_on_utc_is_believed() {
         let mut stamps = Stamps::new(37, Some(2));
         assert_eq!(stamps.clock(), ClockInfo::KERNEL);
-        assert_eq!(stamps.choose(Some(NOW - 900), Some(NOW)), (NOW - 900, RxFlags::TS_HW));
+        assert_eq!(stamps.choose(Some(NOW - 900), NOW), (NOW - 900, RxFlags::TS_HW));
         assert_eq!(stamps.clock().domain, ClockDomain::Phc(2));
     }
 
@@ -86,7 +77,7 @@ mod tests {
     fn a_card_on_tai_is_brought_to_utc_told_or_not() {
         for told in [37, 0] {
             let mut stamps = Stamps::new(told, Some(0));
-            let stamp = stamps.choose(Some(NOW + 37 * S - 900), Some(NOW));
+            let stamp = stamps.choose(Some(NOW + 37 * S - 900), NOW);
             assert_eq!(stamp, (NOW - 900, RxFlags::TS_HW));
             assert_eq!(stamps.clock().domain, ClockDomain::PhcTai(0));
         }
@@ -95,16 +86,13 @@ mod tests {
     #[test]
     fn a_card_that_counts_from_its_boot_is_not_shown() {
         let mut stamps = Stamps::new(37, Some(0));
-        assert_eq!(stamps.choose(Some(77 * S), Some(NOW)), (NOW, RxFlags::TS_SW));
-        assert_eq!(stamps.choose(Some(NOW - 5 * S), Some(NOW)), (NOW, RxFlags::TS_SW));
+        assert_eq!(stamps.choose(Some(77 * S), NOW), (NOW, RxFlags::TS_SW));
+        assert_eq!(stamps.choose(Some(NOW - 5 * S), NOW), (NOW, RxFlags::TS_SW));
         assert_eq!(stamps.clock(), ClockInfo::KERNEL);
     }
 
     #[test]
-    fn what_is_missing_is_not_made_up() {
-        let mut stamps = Stamps::new(37, None);
-        assert_eq!(stamps.choose(None, None), (NO_TS, RxFlags::NONE));
-        let (_, flags) = stamps.choose(Some(NOW), None);
-        assert!(flags.contains(RxFlags::TS_UNSYNCED));
+    fn without_a_card_the_kernels_stamp_is_shown() {
+        assert_eq!(Stamps::new(37, None).choose(None, NOW), (NOW, RxFlags::TS_SW));
     }
 }

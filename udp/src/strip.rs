@@ -6,8 +6,8 @@ use std::ops::Range;
 use linerate_common::packet::{Ethernet, IPPROTO_UDP, IpView, Ipv4, Ipv6, Udp};
 
 /// Where a frame's datagram goes, and where in the frame its payload is. `None` when the frame is
-/// no whole UDP datagram: not IPv4 or IPv6, not UDP, a fragment, with IPv6 extension headers, or
-/// with lengths that do not fit the frame or each other.
+/// no whole UDP datagram: not IPv4 or IPv6, not UDP, a fragment, with IPv6 extension headers, to
+/// no address or port, or with lengths that do not fit the frame or each other.
 ///
 /// VLAN tags are taken off too, since the interface decides the VLAN. Bytes behind the IP packet
 /// (padding, a frame check sequence or a trailer that a capture kept) are left away. Checksums
@@ -21,7 +21,7 @@ pub(crate) fn datagram(frame: &[u8]) -> Option<(SocketAddr, Range<usize>)> {
     };
     let udp = Udp::parse(frame.get(udp_at..udp_at + room)?)?;
     let len = usize::from(udp.length());
-    if len < Udp::HEADER || len > room || udp.dst_port() == 0 {
+    if len < Udp::HEADER || len > room || udp.dst_port() == 0 || dst.is_unspecified() {
         return None;
     }
     Some((SocketAddr::new(dst, udp.dst_port()), udp_at + Udp::HEADER..udp_at + len))
@@ -98,6 +98,8 @@ mod tests {
         assert_eq!(change(17, 19), None, "an IP length shorter than its header");
         assert_eq!(change(39, 13), None, "a UDP length beyond the IP packet");
         assert_eq!(change(39, 7), None, "a UDP length shorter than its header");
+        let nowhere = frame("10.0.0.1:9", "0.0.0.0:5000", None, b"tick");
+        assert_eq!(datagram(&nowhere), None, "the kernel would send it to this host");
         for len in 0..v4().len() {
             assert_eq!(datagram(&v4()[..len]), None, "cut to {len} bytes");
         }

@@ -140,7 +140,7 @@ impl UdpTx {
                         self.gso = false;
                     }
                     libc::ENOBUFS => self.lose(first, |s| &mut s.queue_full),
-                    // Too long, a broadcast without leave, port 0: this frame cannot be sent.
+                    // Too long, or an address that nothing can be sent to.
                     libc::EMSGSIZE | libc::EINVAL | libc::EACCES | libc::EDESTADDRREQ => {
                         self.lose(1, |s| &mut s.refused);
                     }
@@ -266,6 +266,7 @@ fn socket(
     // Unicast too goes by this interface. An old kernel that asks for a right leaves unicast to
     // the routing table.
     let _ = sys::bind_to_interface(fd, &place.name).map_err(fail)?;
+    let _ = set("SO_BROADCAST", libc::SOL_SOCKET, libc::SO_BROADCAST, 1);
     if options.send_buffer_bytes > 0 {
         let bytes =
             libc::c_int::try_from(options.send_buffer_bytes).unwrap_or(libc::c_int::MAX / 2);

@@ -47,7 +47,8 @@ impl LinkEvents {
         // SAFETY: sockaddr_nl is plain data for which zeros are valid.
         let mut addr: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
         addr.nl_family = libc::AF_NETLINK as libc::sa_family_t;
-        addr.nl_groups = (libc::RTMGRP_LINK | libc::RTMGRP_IPV4_IFADDR) as u32;
+        addr.nl_groups =
+            (libc::RTMGRP_LINK | libc::RTMGRP_IPV4_IFADDR | libc::RTMGRP_IPV6_IFADDR) as u32;
         // SAFETY: `addr` outlives the call and the length is its own.
         let rc = unsafe {
             let len = size_of::<libc::sockaddr_nl>() as libc::socklen_t;

@@ -294,3 +294,54 @@ fn refused(e: Error, name: &str, group: IpAddr, source: Option<IpAddr>) -> Setup
         _ => error,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use linerate_lab::lab_or_skip;
+
+    /// Is 239.66.7.7 among the groups of the calling thread's namespace?
+    fn is_joined() -> bool {
+        let table = std::fs::read_to_string("/proc/thread-self/net/igmp").unwrap();
+        let group = format!("{:08X}", u32::from_ne_bytes([239, 66, 7, 7]));
+        table.contains(&group)
+    }
+
+    fn joined_on(interface: &str) -> State {
+        let mut state = State::new(&interface.into()).unwrap();
+        state.join([239, 66, 7, 7].into(), None).unwrap();
+        assert!(is_joined());
+        state
+    }
+
+    #[test]
+    fn an_interface_swapped_unseen_is_joined_again_once_its_removal_is_told() {
+        let lab = lab_or_skip!();
+        let create = || {
+            let pair = ["link", "add", "d0", "index", "4243", "type", "veth", "peer", "name", "d1"];
+            lab.ip_a(&pair).unwrap();
+            lab.ip_a(&["addr", "add", "10.98.0.1/24", "dev", "d0"]).unwrap();
+        };
+        create();
+        lab.in_a(|| {
+            let mut state = joined_on("d0");
+            lab.ip_a(&["link", "del", "d0"]).unwrap();
+            create();
+            // Name and index are the same as before: it cannot be told by looking.
+            assert!(state.refresh(false) && !is_joined());
+            assert!(state.refresh(true) && is_joined());
+            assert_eq!((state.status().rejoins, state.status().joined), (1, 1));
+        });
+    }
+
+    #[test]
+    fn a_group_is_left_although_someone_else_holds_the_socket() {
+        let lab = lab_or_skip!();
+        lab.in_a(|| {
+            let state = joined_on("v0");
+            let _held = state.shards[0].socket.try_clone().unwrap();
+            drop(state);
+            assert!(!is_joined());
+        });
+    }
+}
