@@ -77,7 +77,7 @@ impl Backend {
             Self::Afxdp => "afxdp:eth2",
             Self::Afpacket => "afpacket:eth2",
             Self::Udp => "udp:eth2",
-            Self::Sim => "sim:efvi",
+            Self::Sim => "sim:verbs",
             Self::Pcap => "pcap:FILE",
         }
     }

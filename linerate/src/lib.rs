@@ -34,7 +34,7 @@
 //! | `afpacket:eth2?ring_mb=64` | an AF_PACKET ring |
 //! | `udp:eth2` | UDP sockets: no rights needed |
 //! | `efvi:eth2`, `verbs:mlx5_0/1`, `exanic:exanic0/0` | a vendor's kernel bypass |
-//! | `sim:efvi` | a simulated card |
+//! | `sim:verbs?peer=loop`, `sim:exanic?peer=veth0`, `sim:verbs?cable=NAME` | a simulated card: its cable goes back into itself, to a network interface, or to the other port of that cable |
 //! | `pcap:FILE` | a capture file, see [`mod@file`] |
 //!
 //! [`open`] takes the name alone; [`port()`] also takes flows, direction and the rest. [`ports`]
@@ -65,6 +65,10 @@
 //! | `exanic` | libexanic (Exablaze, Cisco) | |
 //! | `sim` | simulated cards | |
 //! | `full` | all of them | |
+//!
+//! Real Solarflare, AMD and ExaNIC cards also need `sdk`: it looks for the vendor's static library
+//! at build time and links it. Without one these backends compile, and run on simulated cards.
+//! libibverbs is loaded at run time.
 //!
 //! Beside these, `latency` has the adapter that measures latencies and `conformance` the rules
 //! of the traits as functions, for testing queues of your own.

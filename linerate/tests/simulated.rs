@@ -44,29 +44,73 @@ fn send(port: &mut Port, numbers: std::ops::Range<u8>) {
     tx.kick().unwrap();
 }
 
+/// Each card with what makes it show frames that are addressed to nobody.
+const CARDS: [(&str, &str); 2] = [("verbs", "mode=steal"), ("exanic", "promiscuous=on")];
+
 #[test]
 fn a_cable_joins_two_ports_of_a_name() {
-    let test = "a_cable_joins_two_ports_of_a_name";
-    let Some(mut a) = open(test, "sim:verbs?cable=x&mode=steal") else { return };
-    let Some(mut b) = open(test, "sim:verbs?cable=x&mode=steal") else { return };
-    assert_eq!((a.backend(), a.name()), (Backend::Sim, "verbs"));
-    send(&mut a, 0..20);
-    send(&mut b, 100..105);
-    assert_eq!(receive(&mut b.rx[0], 20), (0..20).collect::<Vec<_>>());
-    assert_eq!(receive(&mut a.rx[0], 5), (100..105).collect::<Vec<_>>());
-    assert!(a.rx[0].buf_rx().is_some() && a.rx[0].steer().is_some());
+    for (card, options) in CARDS {
+        let uri = format!("sim:{card}?cable={card}&{options}");
+        let test = "a_cable_joins_two_ports_of_a_name";
+        let Some(mut a) = open(test, &uri) else { continue };
+        let Some(mut b) = open(test, &uri) else { continue };
+        assert_eq!((a.backend(), a.name()), (Backend::Sim, card));
+        send(&mut a, 0..20);
+        send(&mut b, 100..105);
+        assert_eq!(receive(&mut b.rx[0], 20), (0..20).collect::<Vec<_>>(), "{card}");
+        assert_eq!(receive(&mut a.rx[0], 5), (100..105).collect::<Vec<_>>(), "{card}");
+        assert!(a.rx[0].steer().is_some());
+        assert_eq!(a.rx[0].buf_rx().is_some(), a.pool().is_some());
+    }
 }
 
 #[test]
 fn parts_of_a_port_go_on_while_the_guard_is_held() {
-    let test = "parts_of_a_port_go_on_while_the_guard_is_held";
-    let Some(port) = open(test, "sim:verbs?peer=loop&mode=steal") else { return };
-    let (mut rx, tx, guard) = port.into_parts();
-    let mut tx = tx.unwrap();
-    assert!(tx.send(&frame(7)).unwrap());
-    tx.kick().unwrap();
-    assert_eq!(receive(&mut rx[0], 1), [7]);
-    drop(guard);
+    for (card, options) in CARDS {
+        let test = "parts_of_a_port_go_on_while_the_guard_is_held";
+        let uri = format!("sim:{card}?peer=loop&{options}");
+        let Some(port) = open(test, &uri) else { continue };
+        let (mut rx, tx, guard) = port.into_parts();
+        let mut tx = tx.unwrap();
+        assert!(tx.send(&frame(7)).unwrap());
+        tx.kick().unwrap();
+        assert_eq!(receive(&mut rx[0], 1), [7], "{card}");
+        drop(guard);
+    }
+}
+
+#[test]
+fn a_card_reaches_a_real_interface() {
+    let lab = linerate_lab::lab_or_skip!();
+    for (card, _) in CARDS {
+        let test = "a_card_reaches_a_real_interface";
+        // One end in the kernel's AF_PACKET, the other a simulated card's cable.
+        let uri = format!("sim:{card}?peer=v1");
+        let group: linerate::FlowSpec = "239.1.1.1:5000".parse().unwrap();
+        let port = lab.in_b(|| match linerate::port(&uri).flow(group).open() {
+            Ok(port) => Some(port),
+            Err(OpenError::Setup(e)) if e.op() == "simulate" => {
+                linerate_lab::skip(test, &e.to_string());
+                None
+            }
+            Err(e) => panic!("{e}"),
+        });
+        let Some(mut port) = port else { continue };
+        assert_eq!(port.memberships().len(), 1, "joined on the cable's interface");
+        lab.in_a(|| {
+            let socket = std::net::UdpSocket::bind("10.99.0.1:0").unwrap();
+            for n in 0..10 {
+                socket.send_to(&[n; 20], "239.1.1.1:5000").unwrap();
+                socket.send_to(&[n; 20], "239.1.1.1:5001").unwrap();
+            }
+        });
+        let mut payloads = Vec::new();
+        let patience = Instant::now() + Duration::from_secs(10);
+        while payloads.len() < 10 && Instant::now() < patience {
+            port.rx[0].poll(64, |frame| payloads.push(frame.bytes[42])).unwrap();
+        }
+        assert_eq!(payloads, (0..10).collect::<Vec<_>>(), "{card}: only the flow asked for");
+    }
 }
 
 #[test]

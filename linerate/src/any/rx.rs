@@ -31,6 +31,9 @@ pub enum AnyRx {
     /// A ring of an AF_PACKET socket.
     #[cfg(feature = "afpacket")]
     Afpacket(Box<linerate_afpacket::PacketRx>),
+    /// A receive ring of an ExaNIC.
+    #[cfg(feature = "exanic")]
+    Exanic(Box<linerate_exanic::ExanicRx>),
     /// A queue that this crate does not know.
     Custom(Box<dyn CustomRx>),
 }
@@ -46,6 +49,8 @@ macro_rules! each {
             AnyRx::Udp($queue) => $body,
             #[cfg(feature = "afpacket")]
             AnyRx::Afpacket($queue) => $body,
+            #[cfg(feature = "exanic")]
+            AnyRx::Exanic($queue) => $body,
             AnyRx::Custom($queue) => $body,
         }
     };
@@ -63,6 +68,8 @@ impl AnyRx {
             Self::Udp(_) => Some(Backend::Udp),
             #[cfg(feature = "afpacket")]
             Self::Afpacket(_) => Some(Backend::Afpacket),
+            #[cfg(feature = "exanic")]
+            Self::Exanic(_) => Some(Backend::Exanic),
             Self::Custom(_) => None,
         }
     }
@@ -94,6 +101,8 @@ impl AnyRx {
             Self::Udp(_) => None,
             #[cfg(feature = "afpacket")]
             Self::Afpacket(_) => None,
+            #[cfg(feature = "exanic")]
+            Self::Exanic(_) => None,
             Self::File(_) | Self::Custom(_) => None,
         }
     }
@@ -107,6 +116,8 @@ impl AnyRx {
             Self::Udp(rx) => Some(&mut **rx),
             #[cfg(feature = "afpacket")]
             Self::Afpacket(rx) => Some(&mut **rx),
+            #[cfg(feature = "exanic")]
+            Self::Exanic(rx) => Some(&mut **rx),
             Self::File(_) | Self::Custom(_) => None,
         }
     }
@@ -151,6 +162,8 @@ impl FrameRx for AnyRx {
             Self::Udp(q) => q.poll(max, f),
             #[cfg(feature = "afpacket")]
             Self::Afpacket(q) => q.poll(max, f),
+            #[cfg(feature = "exanic")]
+            Self::Exanic(q) => q.poll(max, f),
             // Behind a `dyn` there is no fused loop to call.
             Self::Custom(q) => {
                 let n = q.acquire(max)?;

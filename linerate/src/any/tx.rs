@@ -16,6 +16,9 @@ pub enum AnyTx {
     /// An AF_PACKET socket.
     #[cfg(feature = "afpacket")]
     Afpacket(Box<linerate_afpacket::PacketTx>),
+    /// Transmit memory of an ExaNIC.
+    #[cfg(feature = "exanic")]
+    Exanic(Box<linerate_exanic::ExanicTx>),
     /// A queue that this crate does not know.
     Custom(Box<dyn FrameTx + Send>),
 }
@@ -30,6 +33,8 @@ macro_rules! each {
             AnyTx::Udp($queue) => $body,
             #[cfg(feature = "afpacket")]
             AnyTx::Afpacket($queue) => $body,
+            #[cfg(feature = "exanic")]
+            AnyTx::Exanic($queue) => $body,
             AnyTx::Custom($queue) => $body,
         }
     };
@@ -46,6 +51,8 @@ impl AnyTx {
             Self::Udp(_) => Some(Backend::Udp),
             #[cfg(feature = "afpacket")]
             Self::Afpacket(_) => Some(Backend::Afpacket),
+            #[cfg(feature = "exanic")]
+            Self::Exanic(_) => Some(Backend::Exanic),
             Self::Custom(_) => None,
         }
     }
@@ -59,6 +66,8 @@ impl AnyTx {
             Self::Udp(_) => None,
             #[cfg(feature = "afpacket")]
             Self::Afpacket(_) => None,
+            #[cfg(feature = "exanic")]
+            Self::Exanic(_) => None,
             Self::Custom(_) => None,
         }
     }
@@ -72,6 +81,8 @@ impl AnyTx {
             Self::Udp(_) => None,
             #[cfg(feature = "afpacket")]
             Self::Afpacket(_) => None,
+            #[cfg(feature = "exanic")]
+            Self::Exanic(tx) => Some(&mut **tx),
             Self::Custom(_) => None,
         }
     }

@@ -2,6 +2,8 @@
 
 #[cfg(feature = "afpacket")]
 mod afpacket;
+#[cfg(feature = "exanic")]
+mod exanic;
 mod pcap;
 #[cfg(feature = "sim")]
 mod sim;
@@ -83,6 +85,8 @@ pub(crate) fn open(backend: Backend, uri: &Uri, request: &Request) -> Result<Ope
         Backend::Afpacket => afpacket::open(uri, request),
         #[cfg(feature = "sim")]
         Backend::Sim => sim::open(uri, request),
+        #[cfg(feature = "exanic")]
+        Backend::Exanic => exanic::open(uri, request),
         other if other.compiled() => {
             Err(OpenError::uri(&uri.text, format!("{other} is not there yet")))
         }
@@ -124,6 +128,8 @@ pub(crate) fn survey(backend: Backend, interface: &Interface) -> Result<String, 
         Backend::Udp => udp::survey(interface),
         #[cfg(feature = "afpacket")]
         Backend::Afpacket => afpacket::survey(interface),
+        #[cfg(feature = "exanic")]
+        Backend::Exanic => exanic::survey(interface),
         other => Err(format!("{other} is not there yet")),
     }
 }

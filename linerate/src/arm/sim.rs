@@ -18,11 +18,12 @@ const PEER: OptionDoc =
 const CABLE: OptionDoc =
     OptionDoc { name: "cable", values: "a name: the two ports that give it are connected" };
 
-const CARDS: &[&str] = &["verbs"];
+const CARDS: &[&str] = &["verbs", "exanic"];
 
 pub(super) fn open(uri: &Uri, request: &Request) -> Result<Opened, OpenError> {
     match uri.target.as_str() {
         "verbs" => verbs(uri, request),
+        "exanic" => exanic(uri, request),
         other => {
             let detail = format!("no simulated card {other:?}{}", choices(other, CARDS));
             Err(OpenError::uri(&uri.text, detail))
@@ -108,5 +109,20 @@ fn verbs(uri: &Uri, request: &Request) -> Result<Opened, OpenError> {
     opened.join_on = join_on;
     // Its thread is the card: it must outlive the queues.
     opened.keep = vec![Box::new(device) as Box<dyn Any + Send + Sync>];
+    Ok(opened)
+}
+
+fn exanic(uri: &Uri, request: &Request) -> Result<Opened, OpenError> {
+    let mut wiring = Wiring::default();
+    let options = super::exanic::options(uri, request, &[PEER, CABLE], |name, value| {
+        wiring.set(name, value)
+    })?;
+    let (plug, join_on) = wiring.plug(uri)?;
+    let card = linerate_sim::exanic::Card::builder().plug(0, plug).build();
+    let api = linerate_sim::exanic::Card::api();
+    let port = linerate_exanic::open_with(api, &card.port_name(0), &options)?;
+    let mut opened = super::exanic::opened(&port, request)?;
+    opened.join_on = join_on;
+    opened.keep = vec![Box::new(card)];
     Ok(opened)
 }
