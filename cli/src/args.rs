@@ -120,7 +120,8 @@ pub(crate) struct CaptureArgs {
     #[arg(short, long, value_name = "SNAPLEN", value_parser = parse_snaplen)]
     pub(crate) snaplen: Option<u32>,
     /// How to wait for frames: low-latency, throughput, blocking or adaptive. By default
-    /// adaptive, or throughput where a queue cannot be slept on.
+    /// adaptive, or throughput where a queue cannot be slept on. low-latency also asks the
+    /// backend for it.
     #[arg(long = "loop", value_name = "STRATEGY")]
     pub(crate) strategy: Option<Strategy>,
     /// Run the receive loop on this CPU.

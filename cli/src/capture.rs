@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use linerate::file::{InterfaceOptions, Statistics};
 use linerate::loops::StopHandle;
-use linerate::{Clocked, Direction, FlowKind, Port};
+use linerate::{Backend, Clocked, Direction, FlowKind, Port};
 
 use crate::args::CaptureArgs;
 use crate::failure::Failure;
@@ -48,7 +48,8 @@ pub(crate) fn run(args: &CaptureArgs, out: &mut Output) -> Result<(), Failure> {
     let interface = plan.interface();
     let before_open = whole_interface.then(|| interface::counters(interface)).flatten();
     let port = open(args, &plan)?;
-    let after_open = before_open.and_then(|_| interface::counters(port.name()));
+    let whole_interface = whole_interface && port.backend() == Backend::Afpacket;
+    let after_open = whole_interface.then(|| interface::counters(interface)).flatten();
     describe(&port, &plan, out);
 
     let identity = report::Identity::of(&port);
@@ -131,6 +132,7 @@ pub(crate) fn run(args: &CaptureArgs, out: &mut Output) -> Result<(), Failure> {
         identity: &identity,
         seconds,
         counts: &counts,
+        flagged: queue.flagged,
         ledger: &ledger,
         groups: plan.has_groups().then(|| name_groups(&groups)),
         file: writes_to.as_deref().map(|name| (name, files, file_bytes)),
@@ -148,6 +150,7 @@ fn open(args: &CaptureArgs, plan: &Plan) -> Result<Port, Failure> {
     let port = linerate::port(&args.port)
         .flows(plan.flows.iter().copied())
         .promiscuous(plan.promiscuous)
+        .low_latency(plan.wants_low_latency())
         .direction(Direction::Rx)
         .open()
         .map_err(Failure::new)?;

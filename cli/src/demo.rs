@@ -135,6 +135,7 @@ fn open(uri: &str, addresses: &Addresses) -> Result<Port, Failure> {
     let port = linerate::port(uri)
         .flows(addresses.flows.iter().copied())
         .direction(Direction::Rx)
+        .low_latency(true)
         .open()
         .map_err(Failure::new)?;
     if port.rx.is_empty() {

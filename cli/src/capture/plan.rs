@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use linerate::loops::{Strategy, pin_to_cpu};
+use linerate::loops::{Strategy, StrategyKind, pin_to_cpu};
 use linerate::{AnyRx, FlowKind, FlowSpec};
 
 use crate::args::CaptureArgs;
@@ -91,6 +91,11 @@ impl Plan {
         self.strategy.unwrap_or(if fits { default } else { Strategy::throughput() })
     }
 
+    /// Should the port trade throughput for latency as well?
+    pub(crate) fn wants_low_latency(&self) -> bool {
+        self.strategy.is_some_and(|s| s.kind() == StrategyKind::LowLatency)
+    }
+
     /// Can the receive loop run where it should? Asked before anything is opened.
     pub(crate) fn check_cpu(&self) -> Result<(), Failure> {
         let Some(cpu) = self.cpu else { return Ok(()) };
@@ -110,14 +115,10 @@ impl Plan {
     }
 
     /// Should everything that comes in on the interface come in here, so that the interface's
-    /// counters can be held against ours? A socket of the udp backend sees some flows only, an
-    /// AF_XDP socket one queue of several, and after COUNT frames the rest is not looked at.
+    /// counters can be held against ours? That takes a backend that sees them all, too, and after
+    /// COUNT frames the rest is not looked at.
     pub(crate) fn whole_interface(&self) -> bool {
-        let sees_all = match self.port.split_once(':') {
-            None => true,
-            Some((backend, _)) => backend == "afpacket",
-        };
-        sees_all && takes_all(&self.flows) && self.count.is_none()
+        takes_all(&self.flows) && self.count.is_none()
     }
 
     /// The interface's name, as far as the port's name tells it.
@@ -187,7 +188,7 @@ mod tests {
         assert_eq!(plan("-i afpacket:eth2?ring=4").unwrap().interface(), "eth2");
         assert!(plan("-i eth2 -f all").unwrap().promiscuous);
         assert!(!plan("-i eth2 -p").unwrap().promiscuous);
-        for line in ["-i eth2 -c 5", "-i udp:eth2", "-i eth2 -f vlan:5", "-i pcap:f"] {
+        for line in ["-i eth2 -c 5", "-i eth2 -f vlan:5", "-i eth2 -g 239.1.1.1:5000"] {
             assert!(!plan(line).unwrap().whole_interface(), "{line}");
         }
     }

@@ -258,6 +258,8 @@ pub(crate) struct Summary<'a> {
     pub(crate) identity: &'a Identity,
     pub(crate) seconds: f64,
     pub(crate) counts: &'a Counts,
+    /// Frames that arrived cut or damaged and were kept.
+    pub(crate) flagged: u64,
     pub(crate) ledger: &'a Ledger,
     pub(crate) groups: Option<Vec<GroupLine>>,
     /// Name, number of files, bytes.
@@ -279,6 +281,7 @@ struct Final<'a> {
     dropped: &'a BTreeMap<&'static str, u64>,
     unexplained: i64,
     merged: u64,
+    flagged: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     groups: Option<&'a [GroupLine]>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -308,6 +311,7 @@ impl Summary<'_> {
                 dropped: &self.ledger.dropped,
                 unexplained: self.ledger.unexplained(),
                 merged: self.counts.merged,
+                flagged: self.flagged,
                 groups: self.groups.as_deref(),
                 file: self.file.map(|(name, ..)| name),
                 files: self.file.map(|(_, files, _)| files),
@@ -341,6 +345,10 @@ impl Summary<'_> {
                 plural(self.counts.merged, "frame"),
                 self.identity.interface,
             ));
+        }
+        if self.flagged > 0 {
+            let what = plural(self.flagged, "frame");
+            parts.push(format!("{what} arrived cut or damaged and were kept as they came"));
         }
         if let Some(groups) = &self.groups {
             parts.push(group_table(groups, paint));
