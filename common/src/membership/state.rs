@@ -185,15 +185,9 @@ impl State {
         if removed || index != self.index {
             self.index = index;
             self.lost = true;
-            if let Some(stale) = index.map(|_| std::mem::take(&mut self.shards)) {
-                // The old sockets close only after the new ones have joined: if the interface
-                // was there all along (the news of it were lost, not it), nobody leaves.
-                let settled = self.join_missing();
-                drop(stale);
-                return settled;
-            }
+            // Before anything is joined anew: where the new interface has the old one's index,
+            // the kernel would take a late leave from the old sockets for one on the new.
             self.shards.clear();
-            return true;
         }
         index.is_none() || self.join_missing()
     }
