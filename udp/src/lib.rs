@@ -90,6 +90,7 @@ mod plan;
 mod port;
 mod preload;
 mod rx;
+mod shown;
 mod stamps;
 mod strip;
 mod sys;

@@ -124,7 +124,7 @@ pub fn open(interface: &str, options: &Options) -> Result<Port, SetupError> {
     let (name, index) = interfaces.resolve(&interface.into()).map_err(port)?;
     let place = Place { mac: interfaces.mac_of(&name).map_err(socket)?, name, index };
 
-    let tx = UdpTx::open(&place, &interfaces, options)?;
+    let tx = UdpTx::open(&place, options)?;
     let clock = sys::udp_socket(false).map_err(socket)?;
     let ptp = sys::ptp_clock_of(std::os::fd::AsFd::as_fd(&clock), &place.name);
     let stamps = Stamps::new(sys::tai_offset_s(), ptp);

@@ -2,18 +2,15 @@
 
 use std::os::fd::BorrowedFd;
 
-use linerate_common::clock::now_ns;
 use linerate_common::{
-    ClockInfo, Clocked, Error, ErrorKind, FlowSpec, FrameRx, MAX_BURST, RuleId, RxFlags, RxFrame,
-    RxMeta, RxStats, SetupError, Steer, Waitable,
+    ClockInfo, Clocked, Error, ErrorKind, FlowSpec, FrameRx, MAX_BURST, RuleId, RxFrame, RxStats,
+    SetupError, Steer, Waitable,
 };
 
 use crate::batch::Batch;
-use crate::control::Control;
-use crate::headers::{self, Facts, HEADROOM};
-use crate::inlet::Inlet;
 use crate::inlets::Inlets;
 use crate::plan::Plan;
+use crate::shown::{Shown, dress};
 use crate::stamps::Stamps;
 
 /// Empty turns between two looks at whether the interface went away.
@@ -43,15 +40,6 @@ pub struct UdpRx {
     idle: u32,
 }
 
-/// A frame in the window: a part of a slot.
-#[derive(Clone, Copy)]
-struct Shown {
-    slot: u8,
-    start: u8,
-    end: u32,
-    meta: RxMeta,
-}
-
 #[derive(Default)]
 struct Pending {
     inlet: usize,
@@ -67,7 +55,7 @@ impl UdpRx {
             last_rule: 0,
             batch,
             stamps,
-            window: [Shown { slot: 0, start: 0, end: 0, meta: RxMeta::plain(0) }; MAX_BURST],
+            window: [Shown::NOTHING; MAX_BURST],
             len: 0,
             pending: Pending::default(),
             stats: RxStats::default(),
@@ -195,67 +183,6 @@ fn is_icmp(errno: i32) -> bool {
     )
 }
 
-/// Makes a frame of the datagram in slot `i`; `None` when it does not belong to the queue.
-#[inline]
-fn dress(
-    inlet: &mut Inlet,
-    batch: &mut Batch,
-    stamps: &mut Stamps,
-    stats: &mut RxStats,
-    mac: [u8; 6],
-    i: usize,
-) -> Option<Shown> {
-    let message = batch.message(i);
-    let (stored, sent, truncated) = (message.stored, message.sent, message.truncated);
-    let control = Control::parse(message.control);
-    let src = message.src.get();
-    batch.reset(i);
-
-    let mut flags = RxFlags::SYNTHETIC;
-    if control.drops.is_some_and(|now| inlet.note_drops(now)) {
-        flags |= RxFlags::LOSS_BEFORE;
-    }
-    let admitted = src.and_then(|(ip, port)| Some((ip, port, inlet.admit(ip, control.dst)?)));
-    let Some((src, src_port, dst)) = admitted else {
-        stats.filtered += 1;
-        return None;
-    };
-    // The first datagrams may come before the kernel has switched its stamping on.
-    let software = control.software_ns.unwrap_or_else(now_ns);
-    let (ts_ns, ts_flags) = stamps.choose(control.hardware_ns, software);
-    flags |= ts_flags;
-    if truncated {
-        flags |= RxFlags::TRUNCATED;
-        stats.flagged += 1;
-    } else {
-        // The kernel hands out no datagram whose checksum is wrong.
-        flags |= RxFlags::CSUM_OK;
-    }
-    let facts = Facts {
-        src: (src, src_port),
-        dst: (dst, inlet.port),
-        ttl: control.ttl.unwrap_or(0),
-        tos: control.tos.unwrap_or(0),
-        mac,
-    };
-    let headers = headers::write(batch.slot_mut(i), &facts, stored, sent);
-    stats.frames += 1;
-    stats.bytes += (headers + stored) as u64;
-    let wire_len = u32::try_from(headers + sent).unwrap_or(u32::MAX);
-    Some(Shown {
-        slot: i as u8,
-        start: (HEADROOM - headers) as u8,
-        end: (HEADROOM + stored) as u32,
-        meta: RxMeta { ts_ns, wire_len, flags, mark: 0 },
-    })
-}
-
-#[inline]
-fn frame<'a>(batch: &'a Batch, shown: &Shown) -> RxFrame<'a> {
-    let slot = batch.slot(usize::from(shown.slot));
-    RxFrame { bytes: &slot[usize::from(shown.start)..shown.end as usize], meta: shown.meta }
-}
-
 impl FrameRx for UdpRx {
     fn acquire(&mut self, max: usize) -> Result<usize, Error> {
         self.settle();
@@ -298,7 +225,7 @@ impl FrameRx for UdpRx {
 
     #[inline]
     fn frame(&self, i: usize) -> RxFrame<'_> {
-        frame(&self.batch, &self.window[..self.len][i])
+        self.window[..self.len][i].frame(&self.batch)
     }
 
     #[inline]
@@ -342,7 +269,7 @@ impl FrameRx for UdpRx {
                     dress(source, &mut self.batch, &mut self.stamps, &mut self.stats, mac, i);
                 if let Some(shown) = shown {
                     count += 1;
-                    f(frame(&self.batch, &shown));
+                    f(shown.frame(&self.batch));
                 }
             }
         }

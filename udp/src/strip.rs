@@ -107,4 +107,33 @@ mod tests {
         v6[20] = 44;
         assert_eq!(datagram(&v6), None, "an IPv6 fragment");
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_make_it_panic_or_point_outside(bytes: Vec<u8>, len in 0..80usize, at in 0..60usize) {
+            let _ = datagram(&bytes);
+            // Mostly right frames reach further.
+            let mut frame = v4();
+            let start = at.min(frame.len());
+            let end = (at + bytes.len()).min(frame.len());
+            frame[start..end].copy_from_slice(&bytes[..end - start]);
+            frame.truncate(len);
+            if let Some((_, range)) = datagram(&frame) {
+                assert!(range.start <= range.end && range.end <= frame.len());
+            }
+        }
+
+        #[test]
+        fn what_the_receiver_puts_on_comes_off(payload: Vec<u8>, src: IpAddr, dst: IpAddr, port in 1..=u16::MAX) {
+            use crate::headers::{Facts, HEADROOM, write};
+            proptest::prop_assume!(src.is_ipv4() == dst.is_ipv4() && !dst.is_unspecified());
+            let facts =
+                Facts { src: (src, 7), dst: (dst, port), ttl: 1, tos: 0, mac: [2; 6] };
+            let mut slot = [&[0xee; HEADROOM], &payload[..]].concat();
+            let headers = write(&mut slot, &facts, payload.len(), payload.len());
+            let frame = &slot[HEADROOM - headers..];
+            let (to, range) = datagram(frame).unwrap();
+            assert_eq!((to, &frame[range]), (SocketAddr::new(dst, port), &payload[..]));
+        }
+    }
 }

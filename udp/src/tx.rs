@@ -44,12 +44,9 @@ pub struct UdpTx {
 }
 
 impl UdpTx {
-    pub(crate) fn open(
-        place: &Place,
-        interfaces: &Interfaces,
-        options: &Options,
-    ) -> Result<Self, SetupError> {
+    pub(crate) fn open(place: &Place, options: &Options) -> Result<Self, SetupError> {
         let fail = |e| error::socket(e, &place.name);
+        let interfaces = Interfaces::here().map_err(fail)?;
         let mtu = interfaces.mtu_of(&place.name).map_err(fail)? as usize;
         // 14 bytes of Ethernet, one VLAN tag; no IP packet is longer than 65,535 bytes.
         let max_len = match options.max_frame_bytes {
@@ -66,7 +63,7 @@ impl UdpTx {
         let gso = wanted && preload::stack().is_none();
         let mut tx = Self {
             place: place.clone(),
-            interfaces: Interfaces::here().map_err(fail)?,
+            interfaces,
             options: options.clone(),
             v4: None,
             v6: None,
@@ -104,7 +101,7 @@ impl UdpTx {
     fn flush(&mut self, wait_ms: libc::c_int) -> Result<(), Error> {
         let mut trouble = None;
         let mut waited = false;
-        let mut excused = 0;
+        let mut excused = false;
         let mut reopened = false;
         while self.outbox.due() > 0 {
             let v6 = self.outbox.letter(0).v6;
@@ -124,8 +121,7 @@ impl UdpTx {
                         self.stats.completed += 1;
                         self.stats.bytes += u64::from(letter.frame_len);
                     }
-                    excused = 0;
-                    continue;
+                    excused = false;
                 }
                 Err(errno) => match errno {
                     libc::EINTR => {}
@@ -145,15 +141,15 @@ impl UdpTx {
                         self.lose(1, |s| &mut s.refused);
                     }
                     // Perhaps about an earlier datagram, reported by ICMP; then it is told once.
-                    errno if excused == 0 && is_report(errno) => {
+                    errno if !excused && is_report(errno) => {
                         sys::drain_errors(fd.as_fd());
-                        excused = 1;
+                        excused = true;
                     }
                     _ if !reopened && self.reopen() => reopened = true,
                     errno => {
                         self.lose(first, |s| &mut s.failed);
                         trouble = Some(self.explain(errno));
-                        excused = 0;
+                        excused = false;
                     }
                 },
             }
@@ -183,6 +179,7 @@ impl UdpTx {
         match self.interfaces.index_of(&self.place.name) {
             Ok(Some(index)) if index != self.place.index => {
                 self.place.index = index;
+                self.mtu = self.interfaces.mtu_of(&self.place.name).unwrap_or(0) as usize;
                 self.open_sockets().is_ok()
             }
             _ => false,
@@ -237,16 +234,16 @@ fn socket(
     let socket = sys::udp_socket(v6).map_err(fail)?;
     let fd = socket.as_fd();
     let set = |op, level, option, value: libc::c_int| sys::set(fd, op, level, option, &value);
-    let (ip, v6_only) = (libc::IPPROTO_IP, libc::IPPROTO_IPV6);
+    let (ip, ip6) = (libc::IPPROTO_IP, libc::IPPROTO_IPV6);
     let ttl = libc::c_int::from(options.multicast_ttl);
     let looped = libc::c_int::from(options.multicast_loop);
     if v6 {
-        set("IPV6_V6ONLY", v6_only, libc::IPV6_V6ONLY, 1).map_err(fail)?;
-        set("IPV6_MULTICAST_IF", v6_only, libc::IPV6_MULTICAST_IF, place.index as libc::c_int)
+        set("IPV6_V6ONLY", ip6, libc::IPV6_V6ONLY, 1).map_err(fail)?;
+        set("IPV6_MULTICAST_IF", ip6, libc::IPV6_MULTICAST_IF, place.index as libc::c_int)
             .map_err(fail)?;
-        set("IPV6_MULTICAST_HOPS", v6_only, libc::IPV6_MULTICAST_HOPS, ttl).map_err(fail)?;
-        set("IPV6_MULTICAST_LOOP", v6_only, libc::IPV6_MULTICAST_LOOP, looped).map_err(fail)?;
-        let _ = set("IPV6_RECVERR", v6_only, libc::IPV6_RECVERR, 1);
+        set("IPV6_MULTICAST_HOPS", ip6, libc::IPV6_MULTICAST_HOPS, ttl).map_err(fail)?;
+        set("IPV6_MULTICAST_LOOP", ip6, libc::IPV6_MULTICAST_LOOP, looped).map_err(fail)?;
+        let _ = set("IPV6_RECVERR", ip6, libc::IPV6_RECVERR, 1);
     } else {
         let mreqn = libc::ip_mreqn {
             imr_multiaddr: libc::in_addr { s_addr: 0 },

@@ -1,0 +1,85 @@
+//! From a received datagram to the frame that is shown.
+
+use linerate_common::clock::now_ns;
+use linerate_common::{RxFlags, RxFrame, RxMeta, RxStats};
+
+use crate::batch::Batch;
+use crate::control::Control;
+use crate::headers::{self, Facts, HEADROOM};
+use crate::inlet::Inlet;
+use crate::stamps::Stamps;
+
+/// A frame in the window: a part of a slot.
+#[derive(Clone, Copy)]
+pub(crate) struct Shown {
+    slot: u8,
+    start: u8,
+    end: u32,
+    meta: RxMeta,
+}
+
+impl Shown {
+    pub(crate) const NOTHING: Self = Self { slot: 0, start: 0, end: 0, meta: RxMeta::plain(0) };
+
+    /// The frame itself.
+    #[inline]
+    pub(crate) fn frame<'a>(&self, batch: &'a Batch) -> RxFrame<'a> {
+        let slot = batch.slot(usize::from(self.slot));
+        RxFrame { bytes: &slot[usize::from(self.start)..self.end as usize], meta: self.meta }
+    }
+}
+
+/// Makes a frame of the datagram in slot `i`; `None` when it does not belong to the queue.
+#[inline]
+pub(crate) fn dress(
+    inlet: &mut Inlet,
+    batch: &mut Batch,
+    stamps: &mut Stamps,
+    stats: &mut RxStats,
+    mac: [u8; 6],
+    i: usize,
+) -> Option<Shown> {
+    let message = batch.message(i);
+    let (stored, sent, truncated) = (message.stored, message.sent, message.truncated);
+    let control = Control::parse(message.control);
+    let src = message.src.get();
+    batch.reset(i);
+
+    let mut flags = RxFlags::SYNTHETIC;
+    if control.drops.is_some_and(|now| inlet.note_drops(now)) {
+        flags |= RxFlags::LOSS_BEFORE;
+    }
+    let admitted = src.and_then(|(ip, port)| Some((ip, port, inlet.admit(ip, control.dst)?)));
+    let Some((src, src_port, dst)) = admitted else {
+        stats.filtered += 1;
+        return None;
+    };
+    // The first datagrams may come before the kernel has switched its stamping on.
+    let software = control.software_ns.unwrap_or_else(now_ns);
+    let (ts_ns, ts_flags) = stamps.choose(control.hardware_ns, software);
+    flags |= ts_flags;
+    if truncated {
+        flags |= RxFlags::TRUNCATED;
+        stats.flagged += 1;
+    } else {
+        // The kernel hands out no datagram whose checksum is wrong.
+        flags |= RxFlags::CSUM_OK;
+    }
+    let facts = Facts {
+        src: (src, src_port),
+        dst: (dst, inlet.port),
+        ttl: control.ttl.unwrap_or(0),
+        tos: control.tos.unwrap_or(0),
+        mac,
+    };
+    let headers = headers::write(batch.slot_mut(i), &facts, stored, sent);
+    stats.frames += 1;
+    stats.bytes += (headers + stored) as u64;
+    let wire_len = u32::try_from(headers + sent).unwrap_or(u32::MAX);
+    Some(Shown {
+        slot: i as u8,
+        start: (HEADROOM - headers) as u8,
+        end: (HEADROOM + stored) as u32,
+        meta: RxMeta { ts_ns, wire_len, flags, mark: 0 },
+    })
+}
