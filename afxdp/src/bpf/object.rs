@@ -1,0 +1,244 @@
+//! Loads the committed object: maps, read-only data, relocations, the program.
+
+use std::collections::HashMap;
+use std::ffi::CStr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use linerate_common::{ErrorKind, SetupError};
+use object::read::elf::ElfFile64;
+use object::{
+    Endianness, Object, ObjectSection, ObjectSymbol, RelocationFlags, RelocationTarget, SymbolIndex,
+};
+
+use super::btf::kernel_function;
+use super::map::{BPF_F_RDONLY_PROG, BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_ARRAY_OF_MAPS, Map, MapDef};
+use super::sys::{self, BPF_F_XDP_DEV_BOUND_ONLY, BPF_F_XDP_HAS_FRAGS, LoadError};
+
+/// Compiled from `bpf/steer.bpf.c`; the build script beside it says how.
+static OBJECT: &[u8] = include_bytes!("../../bpf/steer.bpf.o");
+
+const R_BPF_64_64: u32 = 1;
+const R_BPF_64_32: u32 = 10;
+/// In the source register of a 64-bit load: the immediate is a map, or an offset in its value.
+const PSEUDO_MAP_FD: u64 = 1;
+const PSEUDO_MAP_VALUE: u64 = 2;
+/// In the source register of a call: the immediate is a kernel function's type id.
+const PSEUDO_KFUNC_CALL: u64 = 2;
+/// `r0 = -EOPNOTSUPP`: what a call to a function that the kernel lacks becomes.
+const NOT_SUPPORTED: u64 = 0xb7 | (-libc::EOPNOTSUPP as u32 as u64) << 32;
+
+/// What the program is loaded for.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Wanted {
+    /// Written in front of each delivered frame, with the rule's mark; 0 for nothing.
+    pub(crate) meta_cookie: u64,
+    /// Bind the program to this interface and read the card's receive time.
+    pub(crate) hw_ts: Option<u32>,
+}
+
+/// The loaded program with its maps.
+#[derive(Debug)]
+pub(crate) struct Program {
+    fd: OwnedFd,
+    maps: HashMap<String, Map>,
+    /// Does it read the card's receive time?
+    pub(crate) hw_ts: bool,
+}
+
+impl Program {
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    /// The map of that name in the C source.
+    pub(crate) fn map(&self, name: &str) -> Result<&Map, SetupError> {
+        self.maps.get(name).ok_or_else(|| broken(format!("it has no map {name}")))
+    }
+}
+
+/// Creates the maps and loads the program. `inner` is what the maps in the array of maps look
+/// like.
+pub(crate) fn load(wanted: Wanted, inner: MapDef) -> Result<Program, SetupError> {
+    let elf = ElfFile64::<Endianness>::parse(OBJECT).map_err(|e| broken(e.to_string()))?;
+    let section = |name: &'static str| {
+        elf.section_by_name(name).ok_or_else(|| broken(format!("it has no section {name}")))
+    };
+    let data = |name| section(name)?.data().map_err(|e| broken(e.to_string()));
+
+    let maps = create_maps(&elf, section("maps")?.index(), data("maps")?, inner)?;
+    let constants = freeze_constants(&elf, section(".rodata")?.index(), data(".rodata")?, wanted)?;
+    let hw_ts = match wanted.hw_ts {
+        Some(_) => Some(kernel_function("bpf_xdp_metadata_rx_timestamp").ok_or_else(|| {
+            SetupError::new(
+                ErrorKind::Unsupported,
+                "bpf(BPF_PROG_LOAD)",
+                "this kernel does not offer programs the card's receive time",
+            )
+            .remedy("use Linux 6.3 or newer with CONFIG_DEBUG_INFO_BTF, or software stamps")
+        })?),
+        None => None,
+    };
+
+    let mut code: Vec<u64> = data("xdp")?
+        .chunks_exact(8)
+        .map(|insn| insn.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)))
+        .collect();
+    let symbols = Symbols { elf: &elf, maps: &maps, constants: &constants, kfunc: hw_ts };
+    for (offset, relocation) in section("xdp")?.relocations() {
+        let RelocationTarget::Symbol(target) = relocation.target() else {
+            return Err(broken("a relocation without a symbol"));
+        };
+        let RelocationFlags::Elf { r_type, .. } = relocation.flags() else {
+            return Err(broken("a relocation that is not ELF's"));
+        };
+        let at = (offset / 8) as usize;
+        symbols.relocate(&mut code, at, r_type, target)?;
+    }
+
+    let license = CStr::from_bytes_until_nul(data("license")?).unwrap_or_default();
+    let fd = load_program(&code, license, wanted.hw_ts)?;
+    Ok(Program { fd, maps, hw_ts: hw_ts.is_some() })
+}
+
+/// The maps of the `maps` section, by name.
+fn create_maps(
+    elf: &ElfFile64<'_, Endianness>,
+    section: object::SectionIndex,
+    data: &[u8],
+    inner: MapDef,
+) -> Result<HashMap<String, Map>, SetupError> {
+    let mut maps = HashMap::new();
+    for symbol in elf.symbols().filter(|s| s.section_index() == Some(section)) {
+        let name = symbol.name().map_err(|e| broken(e.to_string()))?;
+        let at = symbol.address() as usize;
+        let field = |i: usize| {
+            data.get(at + 4 * i..)
+                .and_then(|d| d.first_chunk())
+                .map(|b| u32::from_le_bytes(*b))
+                .ok_or_else(|| broken(format!("map {name} is cut off")))
+        };
+        let def = MapDef {
+            map_type: field(0)?,
+            key_size: field(1)?,
+            value_size: field(2)?,
+            max_entries: field(3)?,
+            flags: field(4)?,
+        };
+        let pattern = match def.map_type {
+            BPF_MAP_TYPE_ARRAY_OF_MAPS => Some(create_map("plan", inner, None)?),
+            _ => None,
+        };
+        maps.insert(name.to_owned(), create_map(name, def, pattern.as_ref())?);
+    }
+    Ok(maps)
+}
+
+fn create_map(name: &str, def: MapDef, inner: Option<&Map>) -> Result<Map, SetupError> {
+    Map::create(name, def, inner).map_err(|errno| crate::error::bpf("bpf(BPF_MAP_CREATE)", errno))
+}
+
+/// The read-only data as a frozen map, with what is `wanted` in its constants.
+fn freeze_constants(
+    elf: &ElfFile64<'_, Endianness>,
+    section: object::SectionIndex,
+    data: &[u8],
+    wanted: Wanted,
+) -> Result<Map, SetupError> {
+    let mut bytes = data.to_vec();
+    for symbol in elf.symbols().filter(|s| s.section_index() == Some(section)) {
+        let value = match symbol.name() {
+            Ok("meta_cookie") => wanted.meta_cookie,
+            Ok("want_hw_ts") => u64::from(wanted.hw_ts.is_some()),
+            _ => continue,
+        };
+        let at = symbol.address() as usize;
+        let place = bytes.get_mut(at..at + 8).ok_or_else(|| broken("a constant is cut off"))?;
+        place.copy_from_slice(&value.to_le_bytes());
+    }
+    let def = MapDef {
+        map_type: BPF_MAP_TYPE_ARRAY,
+        flags: BPF_F_RDONLY_PROG,
+        ..MapDef::single(bytes.len())
+    };
+    let map = create_map("constants", def, None)?;
+    map.update(&0u32.to_ne_bytes(), &bytes)
+        .and_then(|()| map.freeze())
+        .map_err(|errno| crate::error::bpf("bpf(BPF_MAP_FREEZE)", errno))?;
+    Ok(map)
+}
+
+/// What the symbols of the object mean in this process and kernel.
+struct Symbols<'a> {
+    elf: &'a ElfFile64<'static, Endianness>,
+    maps: &'a HashMap<String, Map>,
+    constants: &'a Map,
+    /// Type id of the function that the program calls, if it may.
+    kfunc: Option<u32>,
+}
+
+impl Symbols<'_> {
+    /// Puts one symbol's meaning into the instruction at `at`.
+    fn relocate(
+        &self,
+        code: &mut [u64],
+        at: usize,
+        r_type: u32,
+        target: SymbolIndex,
+    ) -> Result<(), SetupError> {
+        let symbol = self.elf.symbol_by_index(target).map_err(|e| broken(e.to_string()))?;
+        let name = symbol.name().map_err(|e| broken(e.to_string()))?;
+        let with = |word: u64, source: u64, imm: u32| {
+            word & 0xffff_0fff | source << 12 | u64::from(imm) << 32
+        };
+        let fd = |map: &Map| map.as_fd().as_raw_fd() as u32;
+        let Some([first, second, ..]) = code.get_mut(at..) else {
+            return Err(broken("a relocation outside of the program"));
+        };
+        match (r_type, self.maps.get(name)) {
+            (R_BPF_64_64, Some(map)) => *first = with(*first, PSEUDO_MAP_FD, fd(map)),
+            (R_BPF_64_64, None) => {
+                *first = with(*first, PSEUDO_MAP_VALUE, fd(self.constants));
+                *second = with(*second, 0, symbol.address() as u32);
+            }
+            (R_BPF_64_32, None) => {
+                *first = match self.kfunc {
+                    Some(type_id) => with(*first, PSEUDO_KFUNC_CALL, type_id),
+                    None => NOT_SUPPORTED,
+                }
+            }
+            _ => return Err(broken(format!("relocation {r_type} of {name}"))),
+        }
+        Ok(())
+    }
+}
+
+/// Loads with frames of several buffers allowed, where the kernel knows them: without, drivers
+/// refuse the program at a large MTU. The sockets take only frames that fit one buffer, and count
+/// the others.
+fn load_program(
+    code: &[u64],
+    license: &CStr,
+    bound_to: Option<u32>,
+) -> Result<OwnedFd, SetupError> {
+    let bound = if bound_to.is_some() { BPF_F_XDP_DEV_BOUND_ONLY } else { 0 };
+    let ifindex = bound_to.unwrap_or(0);
+    let load = |frags| sys::load_xdp(code, license, PROGRAM_NAME, bound | frags, ifindex);
+    load(BPF_F_XDP_HAS_FRAGS)
+        .or_else(|e| if e.errno == libc::EINVAL { load(0) } else { Err(e) })
+        .map_err(|LoadError { errno, log }| {
+            let e = crate::error::bpf("bpf(BPF_PROG_LOAD)", errno);
+            if log.is_empty() {
+                return e;
+            }
+            SetupError::new(e.kind(), e.op(), format!("errno {errno}: {log}"))
+                .remedy("use a newer kernel (5.10 at least), or report this with `uname -r`")
+        })
+}
+
+/// As tools such as `bpftool net` and `ip link` show it.
+pub(crate) const PROGRAM_NAME: &str = "linerate_xdp";
+
+fn broken(what: impl std::fmt::Display) -> SetupError {
+    SetupError::new(ErrorKind::Unsupported, "load", format!("the built-in program: {what}"))
+        .remedy("rebuild it: afxdp/bpf/build.sh")
+}
