@@ -1,0 +1,490 @@
+//! The receive half of a queue.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+
+use linerate_common::clock::now_ns;
+use linerate_common::pool::{FrameCache, Pool};
+use linerate_common::{
+    Buf, BufRx, ClockInfo, Clocked, Error, ErrorKind, FlowSpec, FrameRx, MAX_BURST, NO_TS, RuleId,
+    RxFlags, RxFrame, RxMeta, RxStats, SetupError, Steer, Waitable,
+};
+
+use crate::clock::HwClock;
+use crate::port::Shared;
+use crate::ring::{Consumer, Desc, Producer};
+use crate::socket::Socket;
+use crate::steer::{FrameMeta, Rule, RuleStatus};
+use crate::sys::{self, XDP_PKT_CONTD, XdpStatistics};
+
+/// Receives the frames of one queue.
+///
+/// Frames lie in the pool, where the card (zero-copy) or the kernel (copy mode) put them, and are
+/// lent from there. A spinning `poll` makes no system call, but for two cases: the driver asked to
+/// be woken because the fill ring had run dry, and [`busy_poll`](crate::Options::busy_poll), whose
+/// calls run the driver.
+///
+/// Frames that the kernel could not deliver are in [`stats`](FrameRx::stats):
+///
+/// | loss | from |
+/// |---|---|
+/// | `no_buffer` | copy mode: the fill ring was empty. In zero-copy mode the card drops such frames and counts them itself (`ethtool -S`) |
+/// | `ring_full` | the receive ring was full: this reader was slow |
+/// | `truncated` | longer than a buffer (a jumbo frame, or several merged by LRO); thrown away whole |
+/// | `malformed` | descriptors that did not name one of our frames; none are known to happen |
+#[derive(Debug)]
+pub struct XdpRx {
+    socket: Arc<Socket>,
+    shared: Arc<Shared>,
+    rx: Consumer<Desc>,
+    fill: Producer<u64>,
+    frames: FrameCache,
+    /// Frames to have lent to the kernel at any time.
+    lend: u32,
+    view: View,
+    window: Box<[Slot; MAX_BURST]>,
+    len: usize,
+    /// Descriptors of the receive ring that the open window, or a poll that panicked, covers.
+    open: u32,
+    stamps: Stamping,
+    busy_poll: bool,
+    stats: RxStats,
+}
+
+/// A frame of the window.
+#[derive(Debug, Clone, Copy)]
+struct Slot {
+    /// Where it begins in the region.
+    at: usize,
+    meta: RxMeta,
+}
+
+/// Reads frames by their place in the region.
+#[derive(Debug, Clone, Copy)]
+struct View {
+    base: *const u8,
+    /// log2 of the frame size.
+    shift: u32,
+    cookie: u64,
+}
+
+// SAFETY: the pointer leads into the region, which the queue's frame cache keeps mapped; what is
+// read through it is decided by the queue, which has one owner.
+unsafe impl Send for View {}
+
+/// Which stamps frames get.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stamping {
+    pub(crate) hardware: Option<HwClock>,
+    pub(crate) software: bool,
+}
+
+impl View {
+    fn frame_bytes(self) -> usize {
+        1 << self.shift
+    }
+
+    /// Id of the frame that a place belongs to.
+    #[inline]
+    fn id(self, addr: u64) -> u32 {
+        u32::try_from(addr >> self.shift).unwrap_or(u32::MAX)
+    }
+
+    /// # Safety
+    ///
+    /// The bytes are one frame's, and nobody writes them while the slice lives.
+    #[inline]
+    unsafe fn bytes<'a>(self, at: usize, len: usize) -> &'a [u8] {
+        // SAFETY: `at + len` lies in the region, as the caller checked.
+        unsafe { std::slice::from_raw_parts(self.base.add(at), len) }
+    }
+
+    /// What the program wrote in front of the frame at `at`, once.
+    ///
+    /// # Safety
+    ///
+    /// The frame is ours: nobody else reads or writes it now.
+    #[inline]
+    unsafe fn take_meta(self, at: usize) -> Option<FrameMeta> {
+        let offset = at & (self.frame_bytes() - 1);
+        if offset < size_of::<FrameMeta>() {
+            return None;
+        }
+        // SAFETY: the metadata lies in the frame, in front of its data, and any bytes are valid.
+        unsafe {
+            let place = self.base.add(at - size_of::<FrameMeta>()).cast_mut().cast::<FrameMeta>();
+            let meta = place.read_unaligned();
+            // Whoever gets the frame next without metadata must not find this.
+            place.write_unaligned(FrameMeta { cookie: 0, ..meta });
+            (meta.cookie == self.cookie).then_some(meta)
+        }
+    }
+}
+
+impl XdpRx {
+    /// All frames that `frames` has reserved are lent to the kernel, at once and from then on.
+    pub(crate) fn new(
+        socket: Arc<Socket>,
+        shared: Arc<Shared>,
+        frames: FrameCache,
+        rx: Consumer<Desc>,
+        fill: Producer<u64>,
+        stamps: Stamping,
+        busy_poll: bool,
+    ) -> Self {
+        let pool = frames.pool();
+        let lend = (frames.available() as u32).min(fill.size());
+        let view = View {
+            base: pool.region().as_ptr(),
+            shift: pool.frame_bytes().trailing_zeros(),
+            cookie: shared.steering.as_ref().map_or(0, |s| s.meta_cookie()),
+        };
+        let slot = Slot { at: 0, meta: RxMeta::plain(0) };
+        let mut queue = Self {
+            socket,
+            shared,
+            rx,
+            fill,
+            frames,
+            lend,
+            view,
+            window: Box::new([slot; MAX_BURST]),
+            len: 0,
+            open: 0,
+            stamps,
+            busy_poll,
+            stats: RxStats::default(),
+        };
+        queue.refill(0);
+        queue
+    }
+
+    /// The receive queue of the card.
+    #[must_use]
+    pub fn queue(&self) -> u32 {
+        self.socket.queue()
+    }
+
+    /// The pool that frames arrive in.
+    #[must_use]
+    pub fn pool(&self) -> &Pool {
+        self.frames.pool()
+    }
+
+    /// Does it share its pool's registration in the kernel with another socket?
+    #[must_use]
+    pub fn shares_registration(&self) -> bool {
+        self.socket.is_shared()
+    }
+
+    /// The kernel's own counters (`XDP_STATISTICS`). One system call.
+    #[must_use]
+    pub fn kernel_stats(&self) -> XdpStatistics {
+        self.socket.statistics()
+    }
+
+    /// Adds a rule for all queues of the port: deliver or drop, anywhere in the order. It is in
+    /// force when this returns.
+    ///
+    /// # Errors
+    ///
+    /// The flow cannot be selected, 4096 rules are in place, or the port was opened without our
+    /// program.
+    pub fn add_rule(&mut self, rule: &Rule) -> Result<RuleId, SetupError> {
+        self.shared.add(rule)
+    }
+
+    /// The port's rules, first to match first, with what each has caught. One system call a rule.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses, or the port was opened without our program.
+    pub fn rules(&self) -> Result<Vec<RuleStatus>, SetupError> {
+        self.shared.steering()?.rules().map_err(|e| e.on(&self.shared.name))
+    }
+
+    /// The frame that a descriptor names, if it names one that we lent to the kernel.
+    #[inline]
+    fn check(&self, desc: Desc) -> Option<u32> {
+        let id = self.view.id(desc.addr);
+        let offset = desc.addr as usize & (self.view.frame_bytes() - 1);
+        let fits = desc.len as usize <= self.view.frame_bytes() - offset;
+        (fits && self.frames.is_lent(id)).then_some(id)
+    }
+
+    /// Is the descriptor of a frame that goes on in further ones?
+    #[inline]
+    fn is_part(desc: Desc) -> bool {
+        desc.options & XDP_PKT_CONTD != 0
+    }
+
+    /// Metadata of the frame at `at`. `now` is the time of the burst, read when first needed.
+    #[inline]
+    fn meta(&self, at: usize, len: u32, now: &mut u64) -> RxMeta {
+        let mut meta = RxMeta::plain(len as usize);
+        if self.view.cookie != 0 {
+            // SAFETY: the caller checked that the frame is lent to us and came back from the
+            // kernel; no slice of it has been handed out yet.
+            if let Some(found) = unsafe { self.view.take_meta(at) } {
+                meta.mark = found.mark;
+                if let Some(clock) = self.stamps.hardware.filter(|_| found.has_ts != 0)
+                    && let Some(ts_ns) = clock.to_utc(found.ts_ns)
+                {
+                    meta.ts_ns = ts_ns;
+                    meta.flags |= clock.flags;
+                    return meta;
+                }
+            }
+        }
+        if self.stamps.software {
+            if *now == NO_TS {
+                *now = now_ns();
+            }
+            meta.ts_ns = *now;
+            meta.flags |= RxFlags::TS_SW;
+        }
+        meta
+    }
+
+    /// Nothing is there: wakes the driver if it sleeps, or runs it in busy-poll mode.
+    #[inline]
+    fn idle(&mut self) -> Result<usize, Error> {
+        if self.busy_poll || self.fill.wants_wakeup() {
+            return self.wake();
+        }
+        Ok(0)
+    }
+
+    #[cold]
+    fn wake(&mut self) -> Result<usize, Error> {
+        match sys::wake_rx(self.socket.as_fd()) {
+            Ok(()) | Err(libc::EAGAIN | libc::EBUSY | libc::EINTR | libc::ENOBUFS) => Ok(0),
+            Err(errno) => Err(Error::os("recvfrom", errno)),
+        }
+    }
+
+    /// Gives the `open` descriptors back, and their frames to the kernel again. What was taken
+    /// meanwhile is not lent any more and is left out.
+    fn recycle(&mut self) {
+        let mut written = 0;
+        for i in 0..self.open {
+            if let Some(id) = self.check(self.rx.read(i)) {
+                self.fill.write(written, u64::from(id) << self.view.shift);
+                written += 1;
+            }
+        }
+        self.finish(written);
+    }
+
+    /// Ends a window whose frames are `written` to the fill ring but not yet submitted.
+    #[inline]
+    fn finish(&mut self, written: u32) {
+        self.rx.release(self.open);
+        self.open = 0;
+        self.len = 0;
+        if self.frames.lent() < self.lend {
+            self.refill(written);
+        } else if written > 0 {
+            self.fill.submit(written);
+        }
+    }
+
+    /// Submits what is `written`, and lends fresh frames for those that were taken.
+    #[cold]
+    fn refill(&mut self, mut written: u32) {
+        while self.frames.lent() < self.lend
+            && let Some(id) = self.frames.alloc()
+        {
+            self.fill.write(written, u64::from(id) << self.view.shift);
+            written += 1;
+        }
+        self.fill.submit(written);
+    }
+
+    /// Counts a descriptor that is no whole frame of ours. Returns whether it was one.
+    #[inline]
+    fn is_whole(&mut self, desc: Desc, in_parts: &mut bool) -> bool {
+        // The parts of a frame that did not fit a buffer: sockets that did not ask for them get
+        // none, so this is for a kernel that thinks otherwise.
+        let part = Self::is_part(desc);
+        if part || *in_parts {
+            self.stats.truncated += u64::from(!part);
+            *in_parts = part;
+            return false;
+        }
+        true
+    }
+}
+
+impl FrameRx for XdpRx {
+    #[inline]
+    fn acquire(&mut self, max: usize) -> Result<usize, Error> {
+        self.release();
+        let n = self.rx.available(max.min(MAX_BURST) as u32);
+        if n == 0 {
+            return self.idle();
+        }
+        self.open = n;
+        let (mut now, mut in_parts) = (NO_TS, false);
+        for i in 0..n {
+            let desc = self.rx.read(i);
+            if !self.is_whole(desc, &mut in_parts) {
+                continue;
+            }
+            if self.check(desc).is_none() {
+                self.stats.malformed += 1;
+                continue;
+            }
+            let meta = self.meta(desc.addr as usize, desc.len, &mut now);
+            self.window[self.len] = Slot { at: desc.addr as usize, meta };
+            self.len += 1;
+            self.stats.frames += 1;
+            self.stats.bytes += u64::from(desc.len);
+        }
+        Ok(self.len)
+    }
+
+    #[inline]
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    #[inline]
+    fn frame(&self, i: usize) -> RxFrame<'_> {
+        let Slot { at, meta } = self.window[..self.len][i];
+        // SAFETY: checked when the window was opened. The frame is out of the kernel's hands
+        // until `release`, which needs the queue to itself.
+        RxFrame { bytes: unsafe { self.view.bytes(at, meta.wire_len as usize) }, meta }
+    }
+
+    #[inline]
+    fn release(&mut self) {
+        if self.open > 0 {
+            self.recycle();
+        }
+    }
+
+    fn stats(&mut self) -> RxStats {
+        let kernel = self.socket.statistics();
+        self.stats.ring_full = kernel.rx_ring_full;
+        if self.socket.is_zero_copy() {
+            self.stats.kernel_drop = kernel.rx_dropped;
+        } else {
+            // In copy mode each frame without a buffer is counted twice: once as such, once as
+            // dropped. The rest was too long.
+            self.stats.no_buffer = kernel.rx_fill_ring_empty_descs;
+            let too_long = kernel.rx_dropped.saturating_sub(kernel.rx_fill_ring_empty_descs);
+            self.stats.truncated = self.stats.truncated.max(too_long);
+        }
+        self.stats
+    }
+
+    fn waitable(&mut self) -> Option<&mut dyn Waitable> {
+        Some(self)
+    }
+
+    #[inline]
+    fn poll<F: FnMut(RxFrame<'_>)>(&mut self, max: usize, mut f: F) -> Result<usize, Error> {
+        self.release();
+        let n = self.rx.available(u32::try_from(max).unwrap_or(u32::MAX));
+        if n == 0 {
+            return self.idle();
+        }
+        // Should `f` panic, this makes the next call recycle all of them.
+        self.open = n;
+        let (mut now, mut in_parts) = (NO_TS, false);
+        let (mut shown, mut bytes, mut written) = (0, 0, 0);
+        for i in 0..n {
+            let desc = self.rx.read(i);
+            let Some(id) = self.check(desc) else {
+                self.stats.malformed += 1;
+                continue;
+            };
+            if self.is_whole(desc, &mut in_parts) {
+                let at = desc.addr as usize;
+                let meta = self.meta(at, desc.len, &mut now);
+                shown += 1;
+                bytes += u64::from(desc.len);
+                // SAFETY: checked above; the kernel gets the frame again only below.
+                f(RxFrame { bytes: unsafe { self.view.bytes(at, desc.len as usize) }, meta });
+            }
+            self.fill.write(written, u64::from(id) << self.view.shift);
+            written += 1;
+        }
+        self.stats.frames += shown;
+        self.stats.bytes += bytes;
+        self.finish(written);
+        Ok(shown as usize)
+    }
+}
+
+impl BufRx for XdpRx {
+    #[inline]
+    fn take(&mut self, i: usize) -> Option<Buf> {
+        let Slot { at, meta } = self.window[..self.len][i];
+        let id = self.view.id(at as u64);
+        self.frames.take(id, at & (self.view.frame_bytes() - 1), meta.wire_len as usize)
+    }
+}
+
+impl Waitable for XdpRx {
+    #[inline]
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    /// Nothing to do: the socket is readable while its ring is not empty, and waiting on it wakes
+    /// the driver.
+    #[inline]
+    fn arm(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+impl Clocked for XdpRx {
+    fn clock(&self) -> ClockInfo {
+        match self.stamps {
+            Stamping { hardware: Some(clock), .. } => clock.info,
+            Stamping { software: true, .. } => ClockInfo::KERNEL,
+            Stamping { .. } => ClockInfo::NONE,
+        }
+    }
+}
+
+/// Rules are the port's: they hold for all of its queues.
+impl Steer for XdpRx {
+    fn add(&mut self, flow: &FlowSpec) -> Result<RuleId, SetupError> {
+        self.shared.add(&Rule::deliver(*flow))
+    }
+
+    fn remove(&mut self, rule: RuleId) -> Result<(), SetupError> {
+        self.shared.steering()?.remove(rule).map_err(|e| e.on(&self.shared.name))
+    }
+}
+
+impl Drop for XdpRx {
+    fn drop(&mut self) {
+        if let Some(steering) = &self.shared.steering {
+            steering.leave_queue(self.socket.queue());
+        }
+        // The transmit half may keep the socket open, and the kernel these frames with it.
+        let empty = self.frames.pool().cache();
+        self.socket.keep(std::mem::replace(&mut self.frames, empty));
+    }
+}
+
+impl Shared {
+    pub(crate) fn steering(&self) -> Result<&crate::steer::Steering, SetupError> {
+        self.steering.as_ref().ok_or_else(|| {
+            SetupError::new(ErrorKind::Unsupported, "steer", "the port has no program of ours")
+                .on(&self.name)
+                .remedy("steer in your own program, or open the port with ?steering=rules")
+        })
+    }
+
+    pub(crate) fn add(&self, rule: &Rule) -> Result<RuleId, SetupError> {
+        self.steering()?;
+        self.can_see(&rule.flow)?;
+        self.steering()?.add(rule).map_err(|e| e.on(&self.name))
+    }
+}
