@@ -10,16 +10,10 @@ use crate::port::Direction;
 use crate::uri::Uri;
 
 pub(super) fn open(uri: &Uri, request: &Request) -> Result<Opened, OpenError> {
-    let refuse = |detail: &'static str, remedy: &'static str| {
-        let e = SetupError::new(ErrorKind::Unsupported, "open", detail);
-        Err(e.on(&uri.text).remedy(remedy).into())
-    };
     if request.direction == Direction::Tx {
-        return refuse("a file cannot be sent to", "write it with linerate::file::Writer");
+        let e = SetupError::new(ErrorKind::Unsupported, "open", "a file cannot be sent to");
+        return Err(e.on(&uri.text).remedy("write it with linerate::file::Writer").into());
     }
-    if request.flows.iter().any(|flow| *flow != linerate_common::FlowSpec::ALL) {
-        return refuse("a file has no filter", "ask for all frames and use FlowSpec::matches");
-    }
-    let rx = FileRx::open(&uri.target)?;
+    let rx = FileRx::open(&uri.target)?.with_flows(request.flows.iter().copied());
     Ok(Opened { rx: vec![AnyRx::File(Box::new(rx))], ..Opened::default() })
 }

@@ -14,7 +14,7 @@ use super::source::Source;
 
 /// Reads pcap (µs and ns, both byte orders) and pcapng, plain or gzipped, recognised by content.
 ///
-/// Streams: memory stays near one MiB whatever the file's size or content. Records come in the
+/// Streams: memory stays under one MiB whatever the file's size or content. Records come in the
 /// order they stand in the file, which need not be the order of time.
 ///
 /// ```no_run

@@ -3,16 +3,24 @@
 use std::path::Path;
 
 use linerate_common::{
-    ClockDomain, ClockInfo, Clocked, Error, FrameRx, MAX_BURST, RxFlags, RxFrame, RxMeta, RxStats,
+    ClockDomain, ClockInfo, Clocked, Error, FlowSpec, FrameRx, MAX_BURST, RxFlags, RxFrame, RxMeta,
+    RxStats,
 };
 
 use super::error::{FileError, FileErrorKind};
 use super::reader::{Reader, Span, Step};
 use super::record::{ETHERNET, Record};
 
+/// Frames that one `acquire` passes over in search of the flows asked for.
+const MAX_PASSED: u64 = 65_536;
+
 /// The frames of a file behind [`FrameRx`]: as fast as they are asked for, with their recorded
 /// timestamps, in the file's order. Frames of interfaces that are not Ethernet end the reading
 /// with an error.
+///
+/// A file has no card that could select: flows are matched here, in software, and frames of
+/// other flows are counted as `filtered`. While many of them follow on each other `acquire` may
+/// give `Ok(0)` before the end.
 ///
 /// At the end of the file `acquire` gives `Ok(0)` for ever and [`finished`](Self::finished) is
 /// true. On damage everything before it is delivered first, then `acquire` fails once with
@@ -22,6 +30,8 @@ use super::record::{ETHERNET, Record};
 #[derive(Debug)]
 pub struct FileRx {
     reader: Reader,
+    /// Empty: every frame.
+    flows: Vec<FlowSpec>,
     window: Vec<Span>,
     failure: Option<FileError>,
     /// The failure has not been reported by `acquire` yet.
@@ -49,7 +59,21 @@ impl FileRx {
     #[must_use]
     pub fn of(reader: Reader) -> Self {
         let window = Vec::with_capacity(MAX_BURST);
-        Self { reader, window, failure: None, failing: false, stats: RxStats::default() }
+        Self {
+            reader,
+            flows: Vec::new(),
+            window,
+            failure: None,
+            failing: false,
+            stats: RxStats::default(),
+        }
+    }
+
+    /// Shows only the frames of these flows, or all when there are none.
+    #[must_use]
+    pub fn with_flows(mut self, flows: impl IntoIterator<Item = FlowSpec>) -> Self {
+        self.flows = flows.into_iter().collect();
+        self
     }
 
     /// Has every frame been shown, and the window with the last of them been closed?
@@ -72,31 +96,36 @@ impl FileRx {
         &self.reader
     }
 
-    /// One frame into the window. `false`: no more in this window.
+    /// Looks at one frame and puts it into the window if it is wanted. `false`: no more in this
+    /// window.
     fn take_in(&mut self, may_fill: bool) -> bool {
-        match self.reader.step(may_fill) {
-            Ok(Step::Record(span)) => {
-                let link = self
-                    .reader
-                    .interfaces()
-                    .get(span.info.interface as usize)
-                    .map_or(0, |interface| interface.link_type);
-                if link == ETHERNET {
-                    self.window.push(span);
-                    return true;
-                }
-                let detail = format!(
-                    "a frame of link type {link}; a port replays only Ethernet ({ETHERNET})"
-                );
-                self.fail(FileError::new(FileErrorKind::Unsupported, span.info.offset, detail));
-                false
-            }
-            Ok(Step::Later | Step::End) => false,
+        let span = match self.reader.step(may_fill) {
+            Ok(Step::Record(span)) => span,
+            Ok(Step::Later | Step::End) => return false,
             Err(e) => {
                 self.fail(e);
-                false
+                return false;
             }
+        };
+        let interface = self.reader.interfaces().get(span.info.interface as usize);
+        let link = interface.map_or(0, |interface| interface.link_type);
+        if link != ETHERNET {
+            let detail =
+                format!("a frame of link type {link}; a port replays only Ethernet ({ETHERNET})");
+            self.fail(FileError::new(FileErrorKind::Unsupported, span.info.offset, detail));
+            return false;
         }
+        if self.wanted(&span) {
+            self.window.push(span);
+        } else {
+            self.stats.filtered += 1;
+        }
+        true
+    }
+
+    fn wanted(&self, span: &Span) -> bool {
+        let bytes = self.reader.record(span).bytes;
+        self.flows.is_empty() || self.flows.iter().any(|flow| flow.matches(bytes))
     }
 
     fn fail(&mut self, e: FileError) {
@@ -113,9 +142,11 @@ impl FrameRx for FileRx {
             return Err(Error::os("read a capture file", libc::EBADMSG));
         }
         let max = max.min(MAX_BURST);
-        // Only the first look may move the buffer under the window.
+        let filtered = self.stats.filtered;
+        // Only looks with an empty window may move the buffer.
         while self.failure.is_none()
             && self.window.len() < max
+            && self.stats.filtered - filtered < MAX_PASSED
             && self.take_in(self.window.is_empty())
         {}
         if self.failing && self.window.is_empty() {

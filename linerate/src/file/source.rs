@@ -4,7 +4,7 @@ use std::io::{self, Read};
 
 /// How much is read at a time. A record never needs more than this plus
 /// [`MAX_RECORD`](super::MAX_RECORD).
-const CHUNK: usize = 1 << 20;
+const CHUNK: usize = 256 << 10;
 
 /// The answer to "are there `n` bytes?".
 pub(super) enum Want {
