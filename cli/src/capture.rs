@@ -69,6 +69,7 @@ pub(crate) fn run(args: &CaptureArgs, out: &mut Output) -> Result<(), Failure> {
         None => (None, None),
     };
 
+    let mut presence = Presence::of(port.backend(), interface);
     let (queues, _, guard) = port.into_parts();
     let desk = Arc::new(Desk::new(&plan));
     let receiver = Receiver::new(&plan, queues, lane_tx, (), Arc::clone(&desk), &stop)?;
@@ -86,6 +87,7 @@ pub(crate) fn run(args: &CaptureArgs, out: &mut Output) -> Result<(), Failure> {
             || deadline.is_some_and(|end| now >= end)
             || progress.failed.load(Ordering::Relaxed)
             || out.closed()
+            || presence.is_lost(now)
         {
             break;
         }
@@ -127,7 +129,7 @@ pub(crate) fn run(args: &CaptureArgs, out: &mut Output) -> Result<(), Failure> {
     let ledger = report::ledger(&counts, &queue, bracket.as_ref(), delivered, lost);
     let Written { failure: write_failure, bytes: file_bytes, files, .. } =
         written.unwrap_or_default();
-    let failure = write_failure.or(queue_failure);
+    let failure = write_failure.or(queue_failure).or(presence.failure());
     let summary = report::Summary {
         identity: &identity,
         seconds,
@@ -197,6 +199,40 @@ pub(crate) fn options(port: &Port, plan: &Plan) -> InterfaceOptions {
 /// The thread's result; a panic there is a bug here.
 pub(crate) fn join<T>(thread: JoinHandle<T>, what: &str) -> Result<T, Failure> {
     thread.join().map_err(|_| Failure::new(format!("the {what} thread panicked; please report it")))
+}
+
+/// Notices when the interface goes away. A packet socket that is bound to it stays silent for
+/// ever then, and the kernel does not say so. (UDP sockets go on when it comes back.)
+struct Presence<'a> {
+    interface: &'a str,
+    watched: bool,
+    lost: bool,
+    next: Instant,
+}
+
+impl<'a> Presence<'a> {
+    const EVERY: Duration = Duration::from_millis(250);
+
+    fn of(backend: Backend, interface: &'a str) -> Self {
+        let bound = matches!(backend, Backend::Afpacket | Backend::Afxdp);
+        let watched = bound && interface::exists(interface);
+        Self { interface, watched, lost: false, next: Instant::now() + Self::EVERY }
+    }
+
+    fn is_lost(&mut self, now: Instant) -> bool {
+        if self.watched && now >= self.next {
+            self.next = now + Self::EVERY;
+            self.lost = !interface::exists(self.interface);
+        }
+        self.lost
+    }
+
+    fn failure(&self) -> Option<Failure> {
+        self.lost.then(|| {
+            Failure::new(format!("the interface {} has gone away", self.interface))
+                .remedy("what was received before is kept; start again when it is back")
+        })
+    }
 }
 
 /// Is this flow a multicast group?

@@ -24,6 +24,12 @@ pub(crate) fn counters(interface: &str) -> Option<Counters> {
     (before..=after).contains(&counters.received).then_some(counters)
 }
 
+/// Is there an interface of this name in our network namespace?
+pub(crate) fn exists(interface: &str) -> bool {
+    fs::read_to_string("/proc/net/dev")
+        .is_ok_and(|table| proc_received(&table, interface).is_some())
+}
+
 /// `packets` of the receive columns of /proc/net/dev.
 fn proc_received(table: &str, interface: &str) -> Option<u64> {
     let mut rows = table.lines().filter_map(|line| line.split_once(':'));
@@ -82,7 +88,9 @@ mod tests {
     #[test]
     fn the_loopback_interface_has_counters() {
         assert!(counters("lo").is_some());
+        assert!(exists("lo"));
         assert!(counters("no-such-interface").is_none());
+        assert!(!exists("no-such-interface"));
     }
 
     #[test]

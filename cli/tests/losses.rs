@@ -8,7 +8,7 @@ use std::io::Read;
 use std::process::Command;
 use std::time::Duration;
 
-use common::{Scratch, assert_same, frames, json, linerate, mixed_frames, write_pcap};
+use common::{Running, Scratch, assert_same, frames, json, linerate, mixed_frames, write_pcap};
 use linerate::file::Reader;
 use linerate_lab::lab_or_skip;
 
@@ -86,4 +86,23 @@ fn a_disk_that_fills_up_keeps_a_sound_capture() {
     let lost = last["dropped"]["disk_full"].as_u64().unwrap();
     assert!(lost > 0 && kept.len() > 500, "{last}");
     assert_same(&kept, &sent[..kept.len()], "what fitted on the disk");
+}
+
+#[test]
+fn an_interface_that_goes_away_ends_the_capture_and_keeps_it() {
+    let lab = lab_or_skip!();
+    lab.add_pair("w0", "w1").unwrap();
+    let dir = Scratch::new("gone");
+    let input = dir.path("in.pcap");
+    write_pcap(&input, &mixed_frames(200, 1_000));
+    let out = dir.path("out.pcapng");
+    let mut capture = lab.in_b(|| Running::start(&["capture", "-i", "afpacket:w1", "-w", &out]));
+    let replay = lab.in_a(|| json(&["replay", &input, "-o", "afpacket:w0"]));
+    assert_eq!(replay.last["delivered"], 200, "{replay:?}");
+    lab.ip_b(&["link", "del", "w1"]).unwrap();
+    let ended = capture.finish();
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.last["error"].as_str().is_some_and(|e| e.contains("w1")), "{ended:?}");
+    assert_eq!(ended.last["unexplained"], 0, "{ended:?}");
+    assert_same(&frames(&out), &frames(&input), "before the interface went away");
 }

@@ -197,7 +197,8 @@ impl<I: Inspect> Receiver<I> {
                 Err(e) if e.error.kind == ErrorKind::LinkDown => thread::sleep(LINK_NAP),
                 Err(e) => {
                     let file = self.events.queue_mut(e.queue).and_then(|(q, ())| q.failure());
-                    return Err(file.map_or_else(|| Failure::new(e), Failure::new));
+                    let failure = file.map_or_else(|| Failure::new(e), Failure::new);
+                    return Err(failure.remedy("what was received before is kept"));
                 }
             }
         }

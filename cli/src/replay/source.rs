@@ -34,8 +34,9 @@ pub(crate) struct Read {
 impl Source {
     /// Opens the file and makes sure that it begins with a frame that can be sent.
     pub(crate) fn open(path: &Path, times: u32, schedule: Schedule) -> Result<Self, Failure> {
-        let mut probe = Reader::open(path).map_err(|e| unreadable(&e))?;
-        match probe.next().map_err(|e| unreadable(&e))? {
+        let unfit = |e: FileError| Failure::new(e).remedy("choose a pcap or pcapng file");
+        let mut probe = Reader::open(path).map_err(unfit)?;
+        match probe.next().map_err(unfit)? {
             None => {
                 return Err(Failure::new(format!("{}: there are no frames in it", path.display()))
                     .remedy("choose a capture that has some"));
@@ -45,7 +46,7 @@ impl Source {
                 check_link(path, &probe, interface)?;
             }
         }
-        let reader = Reader::open(path).map_err(|e| unreadable(&e))?;
+        let reader = Reader::open(path).map_err(unfit)?;
         Ok(Self { path: path.to_owned(), times, schedule, reader })
     }
 
@@ -64,11 +65,11 @@ impl Source {
     fn read_all(&mut self, lane: &mut LaneTx, read: &mut Read) -> Result<(), Failure> {
         for pass in 0..self.times {
             if pass > 0 {
-                self.reader = Reader::open(&self.path).map_err(|e| unreadable(&e))?;
+                self.reader = Reader::open(&self.path).map_err(|e| broken(&e))?;
                 self.schedule.next_pass();
             }
             let mut checked = 0;
-            while let Some(record) = self.reader.next().map_err(|e| unreadable(&e))? {
+            while let Some(record) = self.reader.next().map_err(|e| broken(&e))? {
                 let Record { bytes, info } = record;
                 let cut = info.wire_len as usize > bytes.len();
                 read.cut += u64::from(cut && pass == 0);
@@ -115,6 +116,6 @@ fn check_link(path: &Path, reader: &Reader, interface: u32) -> Result<(), Failur
     }
 }
 
-fn unreadable(error: &FileError) -> Failure {
-    Failure::new(error).remedy("choose a pcap or pcapng file, gzipped or not")
+fn broken(error: &FileError) -> Failure {
+    Failure::new(error).remedy("every frame before that was sent")
 }
