@@ -27,13 +27,19 @@ struct Endless {
     event: Option<Event>,
 }
 
-struct Event(PipeReader);
+/// Becomes readable when the pipe says so; `arrives` frames come in while it is being armed.
+struct Event {
+    pipe: PipeReader,
+    arrives: usize,
+    armed: bool,
+}
 
 impl Waitable for Event {
     fn fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.pipe.as_fd()
     }
     fn arm(&mut self) -> Result<(), Error> {
+        self.armed = true;
         Ok(())
     }
 }
@@ -42,6 +48,9 @@ impl FrameRx for Endless {
     fn acquire(&mut self, max: usize) -> Result<usize, Error> {
         self.release();
         self.polls += 1;
+        if let Some(event) = self.event.as_mut().filter(|event| event.armed) {
+            self.left += std::mem::take(&mut event.arrives);
+        }
         if self.fail_on_poll == Some(self.polls) {
             return Err(Error::new(ErrorKind::LinkDown, "recv"));
         }
@@ -347,6 +356,22 @@ fn throughput_goes_on_at_once_while_bursts_are_full() {
     assert_eq!(ended.totals.frames, 100 * 256);
 }
 
+fn waitable(pipe: PipeReader, arrives: usize) -> Endless {
+    Endless { event: Some(Event { pipe, arrives, armed: false }), ..Endless::default() }
+}
+
+#[test]
+fn what_arrives_before_the_arming_is_not_slept_through() {
+    // The pipe never becomes readable: these frames came too early to cause a wake-up.
+    let (pipe, _open) = pipe().unwrap();
+    let stop = stop_handle();
+    let strategy = Strategy::blocking().with_max_sleep(Duration::from_millis(1));
+    let mut events = EventLoop::new(strategy, &stop);
+    events.add(waitable(pipe, 5), ()).unwrap();
+    let ended = events.run_with(|(), _| (), until(1)).unwrap();
+    assert_eq!((ended.totals.frames, ended.totals.sleeps), (5, 0));
+}
+
 #[test]
 fn a_descriptor_in_an_error_state_ends_the_run_instead_of_spinning() {
     let stop = stop_handle();
@@ -354,10 +379,10 @@ fn a_descriptor_in_an_error_state_ends_the_run_instead_of_spinning() {
     let (good, _open): (PipeReader, PipeWriter) = pipe().unwrap();
     let (hung_up, writer) = pipe().unwrap();
     drop(writer);
-    for event in [good, hung_up] {
-        events.add(Endless { event: Some(Event(event)), ..Endless::default() }, ()).unwrap();
+    for pipe in [good, hung_up] {
+        events.add(waitable(pipe, 0), ()).unwrap();
     }
-    let e = events.run(|(), _| ()).unwrap_err();
+    let e = events.run_with(|(), _| (), until(1000)).unwrap_err();
     assert_eq!((e.queue, e.error.kind, e.error.op), (1, ErrorKind::QueueLost, "ppoll"));
 }
 
