@@ -69,10 +69,12 @@ fn every_frame_and_its_copy_are_what_tshark_reads() {
     for (name, expected) in FILES {
         let path = dir.join(name);
         let mut reader = Reader::open(&path).unwrap();
-        let mut ours = Vec::new();
+        let (mut frames, mut ours) = (0, Vec::new());
         while let Some(record) = reader.next().unwrap() {
+            frames += 1;
             digest(record.bytes, record.info.ts_ns, record.info.wire_len, &mut ours);
         }
+        assert_eq!(frames, expected, "{name}");
         assert!(reader.finished());
         let theirs = match tshark_digest(&path) {
             Ok(theirs) => theirs,
