@@ -80,7 +80,7 @@ fn an_ordinary_user_gets_udp_and_is_told_why_not_better() {
         linerate::port("v1").flow(group()).open().unwrap()
     });
     assert_eq!((port.backend(), port.uri(), port.name()), (Backend::Udp, "udp:v1", "v1"));
-    for backend in [Backend::Afpacket] {
+    for backend in [Backend::Afxdp, Backend::Afpacket] {
         let c = find(port.choice(), backend);
         assert_eq!(c.verdict, Verdict::Unfit, "{c:?}");
         assert!(c.reason.contains("needs CAP_NET_RAW"), "{c:?}");
@@ -98,7 +98,7 @@ fn an_ordinary_user_who_wants_everything_is_told_what_to_do() {
         drop_rights();
         linerate::open("v1").unwrap_err().to_string()
     });
-    assert!(error.starts_with("v1: no backend works here: afxdp:"), "{error}");
+    assert!(error.starts_with("v1: no backend works here: afxdp: needs CAP_NET_RAW"), "{error}");
     assert!(error.contains("setcap cap_net_raw"), "{error}");
     assert!(error.contains("udp: open: a socket receives only the flows"), "{error}");
     assert!(!error.contains("ExaNIC") && !error.contains('\n'), "{error}");
@@ -109,6 +109,9 @@ fn root_who_wants_everything_gets_packets_and_the_kernel_keeps_its_own() {
     let lab = lab_or_skip!();
     let mut port = lab.in_b(|| linerate::port("v1").direction(Direction::Rx).open().unwrap());
     assert_eq!(port.backend(), Backend::Afpacket);
+    let afxdp = find(port.choice(), Backend::Afxdp);
+    assert_eq!(afxdp.verdict, Verdict::Unfit, "{afxdp:?}");
+    assert!(afxdp.reason.contains("ssh too"), "{afxdp:?}");
     assert_eq!(find(port.choice(), Backend::Udp).verdict, Verdict::Spare);
     check_delivery(&lab, &mut port);
 }
@@ -119,6 +122,8 @@ fn each_backend_opens_by_name_and_joins_the_group() {
     for uri in [
         "afpacket:v1",
         "afpacket:v1?ring=frames&ring_mb=4&queues=2&fanout=cpu&outgoing=off",
+        "afxdp:v1",
+        "afxdp:v1?queue=0&mode=generic&ring_slots=512&stamps=software",
         "udp:v1?rcvbuf=1000000&busy_poll=0",
     ] {
         let mut port = lab.in_b(|| {
@@ -132,6 +137,30 @@ fn each_backend_opens_by_name_and_joins_the_group() {
         assert_eq!(port.rx.iter_mut().map(|rx| rx.stats().frames).sum::<u64>(), 50);
         assert_eq!(port.rx.iter_mut().map(|rx| rx.stats().lost()).sum::<u64>(), 0);
     }
+}
+
+#[test]
+fn root_who_asks_for_a_group_gets_af_xdp() {
+    let lab = lab_or_skip!();
+    let mut port = lab.in_b(|| linerate::port("v1").flow(group()).open().unwrap());
+    assert_eq!(port.backend(), Backend::Afxdp, "{:?}", port.choice());
+    assert!(port.rx[0].steer().is_some() && port.rx[0].buf_rx().is_some());
+    assert!(port.pool().is_some());
+    check_delivery(&lab, &mut port);
+}
+
+#[test]
+fn a_driver_that_cannot_is_passed_over() {
+    let lab = lab_or_skip!();
+    // The interface's hook is taken: a second program is not pushed aside.
+    let first = lab.in_b(|| linerate::port("afxdp:v1").flow(group()).open().unwrap());
+    let mut port = lab.in_b(|| linerate::port("v1").flow(group()).open().unwrap());
+    assert_eq!(port.backend(), Backend::Afpacket, "{:?}", port.choice());
+    let afxdp = find(port.choice(), Backend::Afxdp);
+    assert_eq!(afxdp.verdict, Verdict::Failed, "{afxdp:?}");
+    assert!(!afxdp.reason.is_empty());
+    drop(first);
+    check_delivery(&lab, &mut port);
 }
 
 #[test]

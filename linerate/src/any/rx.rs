@@ -34,6 +34,9 @@ pub enum AnyRx {
     /// A receive ring of an ExaNIC.
     #[cfg(feature = "exanic")]
     Exanic(Box<linerate_exanic::ExanicRx>),
+    /// A receive queue of an AF_XDP socket.
+    #[cfg(feature = "afxdp")]
+    Afxdp(Box<linerate_afxdp::XdpRx>),
     /// A queue that this crate does not know.
     Custom(Box<dyn CustomRx>),
 }
@@ -51,6 +54,8 @@ macro_rules! each {
             AnyRx::Afpacket($queue) => $body,
             #[cfg(feature = "exanic")]
             AnyRx::Exanic($queue) => $body,
+            #[cfg(feature = "afxdp")]
+            AnyRx::Afxdp($queue) => $body,
             AnyRx::Custom($queue) => $body,
         }
     };
@@ -70,6 +75,8 @@ impl AnyRx {
             Self::Afpacket(_) => Some(Backend::Afpacket),
             #[cfg(feature = "exanic")]
             Self::Exanic(_) => Some(Backend::Exanic),
+            #[cfg(feature = "afxdp")]
+            Self::Afxdp(_) => Some(Backend::Afxdp),
             Self::Custom(_) => None,
         }
     }
@@ -103,6 +110,8 @@ impl AnyRx {
             Self::Afpacket(_) => None,
             #[cfg(feature = "exanic")]
             Self::Exanic(_) => None,
+            #[cfg(feature = "afxdp")]
+            Self::Afxdp(rx) => Some(&mut **rx),
             Self::File(_) | Self::Custom(_) => None,
         }
     }
@@ -118,6 +127,8 @@ impl AnyRx {
             Self::Afpacket(rx) => Some(&mut **rx),
             #[cfg(feature = "exanic")]
             Self::Exanic(rx) => Some(&mut **rx),
+            #[cfg(feature = "afxdp")]
+            Self::Afxdp(rx) => Some(&mut **rx),
             Self::File(_) | Self::Custom(_) => None,
         }
     }
@@ -164,6 +175,8 @@ impl FrameRx for AnyRx {
             Self::Afpacket(q) => q.poll(max, f),
             #[cfg(feature = "exanic")]
             Self::Exanic(q) => q.poll(max, f),
+            #[cfg(feature = "afxdp")]
+            Self::Afxdp(q) => q.poll(max, f),
             // Behind a `dyn` there is no fused loop to call.
             Self::Custom(q) => {
                 let n = q.acquire(max)?;

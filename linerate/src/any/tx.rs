@@ -19,6 +19,9 @@ pub enum AnyTx {
     /// Transmit memory of an ExaNIC.
     #[cfg(feature = "exanic")]
     Exanic(Box<linerate_exanic::ExanicTx>),
+    /// A transmit queue of an AF_XDP socket.
+    #[cfg(feature = "afxdp")]
+    Afxdp(Box<linerate_afxdp::XdpTx>),
     /// A queue that this crate does not know.
     Custom(Box<dyn FrameTx + Send>),
 }
@@ -35,6 +38,8 @@ macro_rules! each {
             AnyTx::Afpacket($queue) => $body,
             #[cfg(feature = "exanic")]
             AnyTx::Exanic($queue) => $body,
+            #[cfg(feature = "afxdp")]
+            AnyTx::Afxdp($queue) => $body,
             AnyTx::Custom($queue) => $body,
         }
     };
@@ -53,6 +58,8 @@ impl AnyTx {
             Self::Afpacket(_) => Some(Backend::Afpacket),
             #[cfg(feature = "exanic")]
             Self::Exanic(_) => Some(Backend::Exanic),
+            #[cfg(feature = "afxdp")]
+            Self::Afxdp(_) => Some(Backend::Afxdp),
             Self::Custom(_) => None,
         }
     }
@@ -68,6 +75,8 @@ impl AnyTx {
             Self::Afpacket(_) => None,
             #[cfg(feature = "exanic")]
             Self::Exanic(_) => None,
+            #[cfg(feature = "afxdp")]
+            Self::Afxdp(tx) => Some(&mut **tx),
             Self::Custom(_) => None,
         }
     }
@@ -83,6 +92,8 @@ impl AnyTx {
             Self::Afpacket(_) => None,
             #[cfg(feature = "exanic")]
             Self::Exanic(tx) => Some(&mut **tx),
+            #[cfg(feature = "afxdp")]
+            Self::Afxdp(tx) => Some(&mut **tx),
             Self::Custom(_) => None,
         }
     }

@@ -2,6 +2,8 @@
 
 #[cfg(feature = "afpacket")]
 mod afpacket;
+#[cfg(feature = "afxdp")]
+mod afxdp;
 #[cfg(feature = "exanic")]
 mod exanic;
 mod pcap;
@@ -87,6 +89,8 @@ pub(crate) fn open(backend: Backend, uri: &Uri, request: &Request) -> Result<Ope
         Backend::Sim => sim::open(uri, request),
         #[cfg(feature = "exanic")]
         Backend::Exanic => exanic::open(uri, request),
+        #[cfg(feature = "afxdp")]
+        Backend::Afxdp => afxdp::open(uri, request),
         other if other.compiled() => {
             Err(OpenError::uri(&uri.text, format!("{other} is not there yet")))
         }
@@ -130,6 +134,8 @@ pub(crate) fn survey(backend: Backend, interface: &Interface) -> Result<String, 
         Backend::Afpacket => afpacket::survey(interface),
         #[cfg(feature = "exanic")]
         Backend::Exanic => exanic::survey(interface),
+        #[cfg(feature = "afxdp")]
+        Backend::Afxdp => afxdp::survey(interface),
         other => Err(format!("{other} is not there yet")),
     }
 }
