@@ -11,6 +11,8 @@
 //! the vendors' libraries and their documentation set.
 
 pub mod cable;
+#[cfg(feature = "efvi")]
+pub mod efvi;
 #[cfg(feature = "exanic")]
 pub mod exanic;
 #[cfg(feature = "verbs")]

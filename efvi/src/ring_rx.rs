@@ -1,0 +1,753 @@
+//! Receiving into posted buffers: EF10 cards (SFN7000 to X2, X4 full-feature).
+//!
+//! Buffers come from the pool, in the card's ring they are *lent*, and each event names the one
+//! it filled. The cache refuses an event that names a buffer which is not lent, so no event
+//! sequence, however odd, puts a buffer in two hands.
+
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+use linerate_common::pool::{FrameCache, Pool};
+use linerate_common::{
+    Buf, BufRx, ClockInfo, Clocked, Error, FlowSpec, FrameRx, MAX_BURST, NO_TS, RuleId, RxFlags,
+    RxFrame, RxMeta, RxStats, SetupError, Steer, Waitable,
+};
+use linerate_efvi_sys::{
+    EF_EVENT_FLAG_CONT, EF_EVENT_FLAG_SOP, EF_EVENT_TYPE_OFLOW, EF_EVENT_TYPE_RESET,
+    EF_EVENT_TYPE_RX, EF_EVENT_TYPE_RX_DISCARD, EF_EVENT_TYPE_RX_MULTI,
+    EF_EVENT_TYPE_RX_MULTI_DISCARD, EF_EVENT_TYPE_RX_NO_DESC_TRUNC, EF_EVENT_TYPE_SW,
+    EF_VI_DMA_ALIGN, EF_VI_EVENT_POLL_MIN_EVS, EF_VI_LAYOUT_PACKET_LENGTH, EF_VI_RECEIVE_BATCH,
+    EF_VI_RX_EVENT_MERGE, EF_VI_RX_TIMESTAMPS, Library, ef_event, ef_precisetime, ef_vi,
+};
+
+use crate::caps::Caps;
+use crate::discard::{Discards, Reason};
+use crate::error::{bad_argument, unsupported};
+use crate::filter::Rules;
+use crate::options::Options;
+use crate::session::{Session, lost};
+use crate::stamp::{StampState, Stamper};
+use crate::vistats::ViStats;
+
+/// Events fetched at once.
+const EVENTS: usize = MAX_BURST;
+
+/// Looks in vain before the queue is read anyway, so that the last frames of a burst surface.
+const LOOKS: u32 = 100;
+
+/// A receive queue of posted buffers.
+#[derive(Debug)]
+pub struct RingRx {
+    // Drops first: closes the driver handle, which stops the card.
+    session: Session,
+    // Drops after it: takes back the buffers the card had.
+    cache: FrameCache,
+    vi: *mut ef_vi,
+    lib: Library,
+    base: *mut u8,
+    frame_bytes: usize,
+    registration: usize,
+    /// Where in a buffer the card starts to write.
+    dma_off: usize,
+    /// Metadata bytes before the frame.
+    prefix: usize,
+    /// Bytes the card may write into one buffer.
+    buffer_len: usize,
+    /// Where the metadata has the frame's length; needed when events are merged.
+    length_at: Option<usize>,
+    refill: u32,
+    /// Descriptors that the ring lacks.
+    missing: u32,
+    look_ahead: u32,
+    looks: u32,
+    deliver_bad: bool,
+    events: Box<[ef_event; EVENTS]>,
+    event_at: usize,
+    event_n: usize,
+    merged: Merged,
+    held: Option<Fragment>,
+    window: Box<[Slot; MAX_BURST]>,
+    open: usize,
+    taken: u64,
+    lost: Option<Error>,
+    stamper: Stamper,
+    stats: RxStats,
+    discards: Discards,
+    unknown_events: u64,
+    vi_stats: ViStats,
+    rules: Rules,
+    options: Options,
+}
+
+// SAFETY: the pointers are to the session's own VI and to the pool's region, which the session's
+// registration keeps; neither is bound to a thread, and the queue has one owner.
+unsafe impl Send for RingRx {}
+
+/// Ids that one merged event stands for.
+#[derive(Debug, Default)]
+struct Merged {
+    ids: [i32; EF_VI_RECEIVE_BATCH],
+    at: usize,
+    n: usize,
+    fault: Option<Reason>,
+    /// Buffers still to come of the frame that began last.
+    more: u32,
+}
+
+/// The first buffer of a frame that goes on in more of them.
+#[derive(Debug, Clone, Copy)]
+struct Fragment {
+    id: u32,
+    len: usize,
+    ts_ns: u64,
+    flags: RxFlags,
+}
+
+/// A frame of the window.
+#[derive(Debug, Clone, Copy)]
+struct Slot {
+    id: u32,
+    len: u32,
+    meta: RxMeta,
+}
+
+impl RingRx {
+    /// Takes over a session whose VI was allocated with a receive ring.
+    pub(crate) fn new(
+        mut session: Session,
+        pool: &Pool,
+        options: &Options,
+        caps: &Caps,
+    ) -> Result<Self, SetupError> {
+        let (lib, vi) = (session.lib(), session.vi());
+        if caps.min_page_bytes > pool.region().page_size().bytes() as u64 {
+            let what = format!("the card takes memory on pages of {} B only", caps.min_page_bytes);
+            return Err(unsupported("ef_memreg_alloc", what)
+                .remedy("reserve hugepages: echo 512 > /proc/sys/vm/nr_hugepages"));
+        }
+        // What the VI really has, whatever was asked for and whatever the environment says.
+        // SAFETY: live and checked.
+        let (prefix, capacity, flags) =
+            unsafe { (lib.receive_prefix_len(vi), lib.receive_capacity(vi), lib.flags(vi)) };
+        if pool.headroom() < prefix || !options.refill.is_multiple_of(8) || options.refill == 0 {
+            return Err(bad_argument(
+                "ef_vi_receive_init",
+                format!("needs {prefix} B of headroom in the pool, and a refill of full eights"),
+            ));
+        }
+        let dma_off = (pool.headroom() - prefix) & !(EF_VI_DMA_ALIGN - 1);
+        let buffer_len = pool.frame_bytes() - dma_off;
+        // SAFETY: nothing is posted yet, and the bytes lie in one frame of the pool.
+        unsafe { lib.receive_set_buffer_len(vi, buffer_len as u32) };
+        let merge = flags & EF_VI_RX_EVENT_MERGE != 0;
+        let length_at = length_offset(&session);
+        if merge && length_at.is_none_or(|at| at + 2 > prefix) {
+            return Err(unsupported("ef_vi_receive_query_layout", "merged events without lengths"));
+        }
+        let ring = capacity & !7;
+        let mut cache = pool.cache();
+        cache.reserve(ring as usize)?;
+        let registration = session.register(pool.region())?;
+        let mut rx = Self {
+            cache,
+            vi,
+            lib,
+            base: pool.region().as_ptr(),
+            frame_bytes: pool.frame_bytes(),
+            registration,
+            dma_off,
+            prefix,
+            buffer_len,
+            length_at,
+            refill: options.refill.min(ring),
+            missing: ring,
+            look_ahead: options.look_ahead,
+            looks: 0,
+            deliver_bad: options.deliver_bad,
+            events: Box::new([ef_event::default(); EVENTS]),
+            event_at: 0,
+            event_n: 0,
+            merged: Merged::default(),
+            held: None,
+            window: Box::new([Slot { id: 0, len: 0, meta: RxMeta::plain(0) }; MAX_BURST]),
+            open: 0,
+            taken: 0,
+            lost: None,
+            stamper: Stamper::new(flags & EF_VI_RX_TIMESTAMPS != 0, options.clock_ahead_of_utc_s),
+            stats: RxStats::default(),
+            discards: Discards::default(),
+            unknown_events: 0,
+            vi_stats: ViStats::new(&session),
+            rules: Rules::default(),
+            options: options.clone(),
+            session,
+        };
+        rx.top_up();
+        if rx.missing == ring {
+            return Err(bad_argument("ef_vi_receive_init", "no buffer could be posted"));
+        }
+        Ok(rx)
+    }
+
+    /// Frames thrown away by the card, by reason.
+    #[must_use]
+    pub fn discards(&self) -> Discards {
+        self.discards
+    }
+
+    /// Why frames carry no timestamps, or how good the last one was.
+    #[must_use]
+    pub fn stamps(&self) -> StampState {
+        self.stamper.state
+    }
+
+    /// Events of kinds this queue does not know, counted and passed over.
+    #[must_use]
+    pub fn unknown_events(&self) -> u64 {
+        self.unknown_events
+    }
+
+    /// The driver's own counters of this queue, by its names. A system call.
+    pub fn card_counters(&mut self) -> Vec<(String, u64)> {
+        self.vi_stats.update(&self.session);
+        self.vi_stats.named()
+    }
+
+    /// Buffers with the card right now.
+    #[must_use]
+    pub fn posted(&self) -> u32 {
+        // SAFETY: a live VI.
+        unsafe { self.lib.receive_fill_level(self.vi) }
+    }
+
+    /// The pool that frames arrive in.
+    #[must_use]
+    pub fn pool(&self) -> &Pool {
+        self.cache.pool()
+    }
+
+    /// Sleeps in the driver until something happens (`ef_eventq_wait`). `Ok(false)`: the time ran
+    /// out or a signal came. Poll until empty first: frames already there do not end the sleep.
+    ///
+    /// # Errors
+    ///
+    /// The driver refused.
+    pub fn wait(&mut self, timeout: Option<Duration>) -> Result<bool, Error> {
+        if self.has_stash() {
+            return Ok(true);
+        }
+        self.session.wait(timeout)
+    }
+
+    pub(crate) fn session(&self) -> &Session {
+        &self.session
+    }
+
+    pub(crate) fn recipe(&self) -> (String, Options, Vec<FlowSpec>) {
+        let mut options = self.options.clone();
+        options.pool = Some(self.pool().clone());
+        (self.session.name().to_owned(), options, self.rules.flows().collect())
+    }
+
+    /// Where buffer `id` begins.
+    #[inline]
+    fn buffer(&self, id: u32) -> *mut u8 {
+        // SAFETY: ids come from the cache, which gives only those of the pool.
+        unsafe { self.base.add(id as usize * self.frame_bytes) }
+    }
+
+    /// Hands buffers to the card once enough are missing.
+    #[inline]
+    fn top_up_if_low(&mut self) {
+        if self.missing >= self.refill {
+            self.top_up();
+        }
+    }
+
+    /// Hands the card all the buffers its ring lacks, in full eights: it takes no fewer.
+    fn top_up(&mut self) {
+        let want = self.missing & !7;
+        let mut posted = 0;
+        while posted < want {
+            let Some(id) = self.cache.alloc() else { break };
+            let offset = id as usize * self.frame_bytes + self.dma_off;
+            let addr = self.session.dma_addr(self.registration, offset);
+            // SAFETY: a live VI; the buffer is lent to the card from here on, registered, and
+            // `buffer_len` bytes from there lie within one frame.
+            let rc = unsafe { self.lib.receive_init(self.vi, addr, id as i32) };
+            if rc < 0 {
+                self.cache.free(id);
+                break;
+            }
+            posted += 1;
+        }
+        if posted > 0 {
+            // SAFETY: a live VI.
+            unsafe { self.lib.receive_push(self.vi) };
+            self.missing -= posted;
+        }
+    }
+
+    /// Has the last poll left something that no window showed yet?
+    #[inline]
+    fn has_stash(&self) -> bool {
+        self.event_at < self.event_n || self.merged.at < self.merged.n
+    }
+
+    /// Fetches events, if none are left of the last time.
+    #[inline]
+    fn fetch(&mut self, max: usize) -> bool {
+        if self.has_stash() {
+            return true;
+        }
+        if self.look_ahead > 0 && self.looks < LOOKS {
+            // SAFETY: a live VI.
+            let many = unsafe { self.lib.eventq_has_many_events(self.vi, self.look_ahead as i32) };
+            if !many {
+                self.looks += 1;
+                return false;
+            }
+        }
+        self.looks = 0;
+        let n = max.clamp(EF_VI_EVENT_POLL_MIN_EVS, EVENTS);
+        // SAFETY: a live VI and room for n events.
+        let got = unsafe { self.lib.eventq_poll(self.vi, self.events.as_mut_ptr(), n as i32) };
+        self.event_at = 0;
+        self.event_n = usize::try_from(got).unwrap_or(0).min(n);
+        self.event_n > 0
+    }
+
+    /// The next good frame among the events fetched.
+    #[inline]
+    fn next(&mut self) -> Option<Slot> {
+        loop {
+            if self.merged.at < self.merged.n {
+                if let Some(slot) = self.next_merged() {
+                    return Some(slot);
+                }
+                continue;
+            }
+            if self.event_at >= self.event_n {
+                return None;
+            }
+            let event = self.events[self.event_at];
+            self.event_at += 1;
+            const WHOLE: u32 = EF_EVENT_FLAG_SOP;
+            const ENDS: u32 = EF_EVENT_FLAG_SOP | EF_EVENT_FLAG_CONT;
+            if event.kind() == EF_EVENT_TYPE_RX && event.rx_flags() & ENDS == WHOLE {
+                self.missing += 1;
+                let slot = self.whole(event.rq_id(), event.rx_len() as usize);
+                if slot.is_some() {
+                    return slot;
+                }
+            } else if let Some(slot) = self.seldom(&event) {
+                return Some(slot);
+            }
+        }
+    }
+
+    /// A frame of one buffer; `total` counts the prefix.
+    #[inline]
+    fn whole(&mut self, id: u32, total: usize) -> Option<Slot> {
+        if !self.cache.is_lent(id) || total < self.prefix || total > self.buffer_len {
+            self.refuse(id);
+            return None;
+        }
+        let (ts_ns, flags) = self.stamp(id);
+        let len = (total - self.prefix) as u32;
+        Some(Slot { id, len, meta: RxMeta { ts_ns, wire_len: len, flags, mark: 0 } })
+    }
+
+    /// The timestamp that the card put in front of the frame. Valid only until the next poll.
+    #[inline]
+    fn stamp(&mut self, id: u32) -> (u64, RxFlags) {
+        if !self.stamper.is_on() {
+            return (NO_TS, RxFlags::NONE);
+        }
+        let mut ts = ef_precisetime::default();
+        let area = self.buffer(id).wrapping_add(self.dma_off);
+        // SAFETY: a live VI, and the start of the first buffer of a frame that the last poll
+        // reported.
+        let rc = unsafe { self.lib.receive_get_timestamp(self.vi, area.cast(), None, &mut ts) };
+        self.stamper.stamp(rc, &ts)
+    }
+
+    /// An event that cannot be true: counted, and its buffer taken back if it is one of ours.
+    #[cold]
+    fn refuse(&mut self, id: u32) {
+        self.stats.malformed += 1;
+        self.cache.free(id);
+    }
+
+    /// Everything but a whole frame with an event of its own.
+    #[cold]
+    fn seldom(&mut self, event: &ef_event) -> Option<Slot> {
+        match event.kind() {
+            EF_EVENT_TYPE_RX => {
+                self.missing += 1;
+                let (id, total) = (event.rq_id(), event.rx_len() as usize);
+                self.piece(id, event.rx_flags(), total, None)
+            }
+            EF_EVENT_TYPE_RX_DISCARD => {
+                self.missing += 1;
+                let (id, total) = (event.rq_id(), event.rx_len() as usize);
+                let fault = Reason::of_subtype(event.rx_discard_subtype());
+                self.piece(id, event.rx_flags(), total, Some(fault))
+            }
+            EF_EVENT_TYPE_RX_MULTI => self.unbundle(event, None),
+            EF_EVENT_TYPE_RX_MULTI_DISCARD => {
+                let fault = Reason::of_subtype(event.rx_multi_discard_subtype());
+                self.unbundle(event, Some(fault))
+            }
+            EF_EVENT_TYPE_RX_NO_DESC_TRUNC => {
+                self.drop_held();
+                // Where the driver counts these itself its count is the one to use.
+                if self.vi_stats.is_empty() {
+                    self.stats.no_buffer += 1;
+                }
+                None
+            }
+            EF_EVENT_TYPE_OFLOW => self.lose("EF_EVENT_TYPE_OFLOW"),
+            EF_EVENT_TYPE_RESET => self.lose("EF_EVENT_TYPE_RESET"),
+            EF_EVENT_TYPE_SW => None,
+            _ => {
+                self.unknown_events += 1;
+                None
+            }
+        }
+    }
+
+    /// The card has lost the queue: what follows in the event queue means nothing.
+    fn lose(&mut self, op: &'static str) -> Option<Slot> {
+        self.lost = Some(lost(op));
+        self.event_at = self.event_n;
+        None
+    }
+
+    /// Takes the ids out of a merged event, which also moves the library's ring on: it must be
+    /// done whether or not anybody wants the frames.
+    fn unbundle(&mut self, event: &ef_event, fault: Option<Reason>) -> Option<Slot> {
+        if event.rx_multi_n_descs() as usize > EF_VI_RECEIVE_BATCH {
+            self.unknown_events += 1;
+            return None;
+        }
+        // SAFETY: a live VI, a merged event of at most as many ids as there is room for.
+        let n =
+            unsafe { (self.lib.vi_receive_unbundle)(self.vi, event, self.merged.ids.as_mut_ptr()) };
+        self.missing += event.rx_multi_n_descs();
+        self.merged.at = 0;
+        self.merged.n = usize::try_from(n).unwrap_or(0).min(EF_VI_RECEIVE_BATCH);
+        self.merged.fault = fault;
+        // The flag is about the event's first buffer only.
+        if event.rx_multi_flags() & EF_EVENT_FLAG_SOP != 0 {
+            self.drop_held();
+            self.merged.more = 0;
+        } else if self.merged.more == 0 {
+            // The end of a frame whose beginning we do not have.
+            self.merged.more = 1;
+        }
+        None
+    }
+
+    /// The next id of a merged event. Where frames end is known by the length in their metadata.
+    fn next_merged(&mut self) -> Option<Slot> {
+        let id = self.merged.ids[self.merged.at] as u32;
+        self.merged.at += 1;
+        if !self.cache.is_lent(id) {
+            self.refuse(id);
+            return None;
+        }
+        if self.merged.more > 0 {
+            self.merged.more -= 1;
+            self.cache.free(id);
+            return if self.merged.more == 0 { self.end_merged() } else { None };
+        }
+        let Some(total) = self.prefix_len(id) else {
+            self.refuse(id);
+            return None;
+        };
+        if total <= self.buffer_len {
+            return match self.merged.fault {
+                None => self.whole(id, total),
+                Some(reason) => self.faulty(id, true, false, total, reason),
+            };
+        }
+        let (ts_ns, flags) = self.stamp(id);
+        self.held = Some(Fragment { id, len: total, ts_ns, flags });
+        self.merged.more = total.div_ceil(self.buffer_len) as u32 - 1;
+        None
+    }
+
+    /// The last buffer of a frame of several, in merged events.
+    fn end_merged(&mut self) -> Option<Slot> {
+        let Some(reason) = self.merged.fault else { return self.cut_short() };
+        self.drop_held_silently();
+        self.discards.count(reason);
+        Discards::lose(&mut self.stats, reason);
+        None
+    }
+
+    /// The frame's length by the metadata, prefix included.
+    fn prefix_len(&self, id: u32) -> Option<usize> {
+        let at = self.dma_off + self.length_at?;
+        // SAFETY: within the buffer (checked when the queue was opened), which the card has
+        // filled and will not touch again.
+        let bytes = unsafe { self.buffer(id).add(at).cast::<[u8; 2]>().read() };
+        Some(usize::from(u16::from_le_bytes(bytes)) + self.prefix)
+    }
+
+    /// One filled buffer of a frame that may have several or a fault. `total` is the frame's
+    /// length so far, prefix included.
+    fn piece(&mut self, id: u32, flags: u32, total: usize, fault: Option<Reason>) -> Option<Slot> {
+        if !self.cache.is_lent(id) {
+            self.refuse(id);
+            return None;
+        }
+        let (first, more) = (flags & EF_EVENT_FLAG_SOP != 0, flags & EF_EVENT_FLAG_CONT != 0);
+        if first {
+            self.drop_held();
+        }
+        if let Some(reason) = fault {
+            return self.faulty(id, first, more, total, reason);
+        }
+        match (first, more) {
+            (true, false) => self.whole(id, total),
+            (true, true) => {
+                let (ts_ns, flags) = self.stamp(id);
+                self.held = Some(Fragment { id, len: total, ts_ns, flags });
+                None
+            }
+            (false, _) => {
+                if let Some(held) = &mut self.held {
+                    held.len = held.len.max(total);
+                }
+                self.cache.free(id);
+                if more { None } else { self.cut_short() }
+            }
+        }
+    }
+
+    /// The frame has ended whose first buffer is held: that much of it is delivered.
+    fn cut_short(&mut self) -> Option<Slot> {
+        let Some(Fragment { id, len, ts_ns, flags }) = self.held.take() else {
+            self.stats.malformed += 1;
+            return None;
+        };
+        let wire_len = len.saturating_sub(self.prefix) as u32;
+        let len = (self.buffer_len - self.prefix).min(wire_len as usize) as u32;
+        let flags = flags | RxFlags::TRUNCATED;
+        Some(Slot { id, len, meta: RxMeta { ts_ns, wire_len, flags, mark: 0 } })
+    }
+
+    /// A buffer of a bad frame.
+    fn faulty(
+        &mut self,
+        id: u32,
+        first: bool,
+        more: bool,
+        total: usize,
+        reason: Reason,
+    ) -> Option<Slot> {
+        if !first {
+            self.drop_held_silently();
+        }
+        if !more {
+            self.discards.count(reason);
+        }
+        let show = self.deliver_bad && first && !more;
+        if let (true, Some(flags)) = (show, reason.flags()) {
+            let mut slot = self.whole(id, total)?;
+            slot.meta.flags |= flags;
+            return Some(slot);
+        }
+        self.cache.free(id);
+        if !more {
+            Discards::lose(&mut self.stats, reason);
+        }
+        None
+    }
+
+    /// A frame whose end never came.
+    fn drop_held(&mut self) {
+        if self.held.is_some() {
+            self.stats.malformed += 1;
+            self.drop_held_silently();
+        }
+    }
+
+    fn drop_held_silently(&mut self) {
+        if let Some(held) = self.held.take() {
+            self.cache.free(held.id);
+        }
+    }
+
+    /// The frame of a slot.
+    #[inline]
+    fn show(&self, slot: &Slot) -> RxFrame<'_> {
+        // SAFETY: the slot was checked against the buffer's size, and the card is done with the
+        // buffer: it is ours until `release` or the end of the closure, which `self` outlives.
+        let bytes = unsafe {
+            let start = self.buffer(slot.id).add(self.dma_off + self.prefix);
+            std::slice::from_raw_parts(start, slot.len as usize)
+        };
+        RxFrame { bytes, meta: slot.meta }
+    }
+
+    #[inline]
+    fn count(&mut self, slot: &Slot) {
+        const FLAGGED: u32 = RxFlags::BAD.with(RxFlags::TRUNCATED).bits();
+        self.stats.frames += 1;
+        self.stats.bytes += u64::from(slot.len);
+        self.stats.flagged += u64::from(slot.meta.flags.bits() & FLAGGED != 0);
+    }
+
+    /// What an empty read means.
+    #[inline]
+    fn nothing(&self) -> Result<usize, Error> {
+        match self.lost {
+            None => Ok(0),
+            Some(e) => Err(e),
+        }
+    }
+}
+
+impl FrameRx for RingRx {
+    #[inline]
+    fn acquire(&mut self, max: usize) -> Result<usize, Error> {
+        self.release();
+        let max = max.min(MAX_BURST);
+        if self.lost.is_some() || max == 0 || !self.fetch(max) {
+            return self.nothing();
+        }
+        let mut n = 0;
+        while n < max {
+            let Some(slot) = self.next() else { break };
+            self.count(&slot);
+            self.window[n] = slot;
+            n += 1;
+        }
+        self.open = n;
+        if n == 0 {
+            self.top_up_if_low();
+            return self.nothing();
+        }
+        Ok(n)
+    }
+
+    #[inline]
+    fn len(&self) -> usize {
+        self.open
+    }
+
+    #[inline]
+    fn frame(&self, i: usize) -> RxFrame<'_> {
+        self.show(&self.window[..self.open][i])
+    }
+
+    #[inline]
+    fn release(&mut self) {
+        if self.open == 0 {
+            return;
+        }
+        for (i, slot) in self.window[..self.open].iter().enumerate() {
+            if self.taken >> i & 1 == 0 {
+                self.cache.free(slot.id);
+            }
+        }
+        self.open = 0;
+        self.taken = 0;
+        self.top_up_if_low();
+    }
+
+    fn stats(&mut self) -> RxStats {
+        let mut stats = self.stats;
+        if self.vi_stats.update(&self.session) {
+            stats.no_buffer += self.vi_stats.no_descriptor();
+        }
+        stats
+    }
+
+    fn waitable(&mut self) -> Option<&mut dyn Waitable> {
+        Some(self)
+    }
+
+    #[inline]
+    fn poll<F: FnMut(RxFrame<'_>)>(&mut self, max: usize, mut f: F) -> Result<usize, Error> {
+        /// Takes the buffer back even if the closure panics.
+        struct Recycle<'a>(&'a mut RingRx, u32);
+        impl Drop for Recycle<'_> {
+            #[inline]
+            fn drop(&mut self) {
+                self.0.cache.free(self.1);
+            }
+        }
+        self.release();
+        if self.lost.is_some() || max == 0 || !self.fetch(max) {
+            return self.nothing();
+        }
+        let mut n = 0;
+        while n < max {
+            let Some(slot) = self.next() else { break };
+            self.count(&slot);
+            n += 1;
+            let recycle = Recycle(self, slot.id);
+            f(recycle.0.show(&slot));
+        }
+        self.top_up_if_low();
+        if n == 0 { self.nothing() } else { Ok(n) }
+    }
+}
+
+impl BufRx for RingRx {
+    #[inline]
+    fn take(&mut self, i: usize) -> Option<Buf> {
+        let slot = self.window[..self.open][i];
+        if self.taken >> i & 1 == 1 {
+            return None;
+        }
+        let buf = self.cache.take(slot.id, self.dma_off + self.prefix, slot.len as usize)?;
+        self.taken |= 1 << i;
+        Some(buf)
+    }
+}
+
+impl Clocked for RingRx {
+    fn clock(&self) -> ClockInfo {
+        self.stamper.clock()
+    }
+}
+
+impl Waitable for RingRx {
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.session.fd()
+    }
+
+    fn arm(&mut self) -> Result<(), Error> {
+        self.session.prime()
+    }
+}
+
+impl Steer for RingRx {
+    fn add(&mut self, flow: &FlowSpec) -> Result<RuleId, SetupError> {
+        let flags = self.options.filter_flags();
+        let added = self.rules.add(&mut self.session, flow, flags, self.options.everything);
+        added.map_err(|e| e.on(format!("efvi:{}", self.session.name())))
+    }
+
+    fn remove(&mut self, rule: RuleId) -> Result<(), SetupError> {
+        let removed = self.rules.remove(&mut self.session, rule);
+        removed.map_err(|e| e.on(format!("efvi:{}", self.session.name())))
+    }
+}
+
+/// Where the metadata has the frame's length.
+fn length_offset(session: &Session) -> Option<usize> {
+    let (mut entries, mut n) = (std::ptr::null(), 0);
+    // SAFETY: a live VI and two places to write to.
+    let rc = unsafe { (session.lib().vi_receive_query_layout)(session.vi(), &mut entries, &mut n) };
+    let n = usize::try_from(n).ok().filter(|_| rc == 0 && !entries.is_null())?;
+    // SAFETY: the library gave a static table of n entries.
+    let entries = unsafe { std::slice::from_raw_parts(entries, n) };
+    let length = entries.iter().find(|e| e.evle_type == EF_VI_LAYOUT_PACKET_LENGTH)?;
+    usize::try_from(length.evle_offset).ok()
+}

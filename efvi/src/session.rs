@@ -1,0 +1,421 @@
+//! One driver handle with everything that hangs on it: protection domain, VI, registrations.
+//!
+//! The kernel stops a card's DMA when the last reference to the driver handle goes, not when the
+//! VI or a registration is "freed". So each queue has a handle of its own, nothing is freed
+//! singly, and [`Session`] closes the handle before it lets go of the memory.
+
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::ffi::{CStr, CString};
+use std::fmt;
+use std::os::fd::BorrowedFd;
+use std::ptr::{self, NonNull};
+use std::sync::Arc;
+
+use libc::{c_int, c_uint};
+use linerate_common::pool::DmaRegion;
+use linerate_common::{Error, ErrorKind, SetupError};
+use linerate_efvi_sys::{
+    EF_VI_ARCH_EF10, EF_VI_ARCH_EF10CT, EF_VI_ARCH_EFCT, Library, check, ef_addr, ef_driver_handle,
+    ef_filter_cookie, ef_filter_spec, ef_memreg, ef_pd, ef_pio, ef_vi, memreg_dma_addr,
+};
+
+use crate::caps::Caps;
+use crate::error::{checked, mismatch, unsupported};
+use crate::set::SetHandle;
+
+/// What the library keeps pointers to. It stays at its address, on the heap, and is only ever
+/// reached through raw pointers: `ef_vi` points to itself, and a `&mut` would claim otherwise.
+struct Pinned {
+    vi: ef_vi,
+    pd: ef_pd,
+    pio: ef_pio,
+}
+
+/// How far opening came; closing goes back from there.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    Driver,
+    Domain,
+    Vi,
+    Pio,
+}
+
+/// Sizes and flags of a VI to allocate.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ViRequest {
+    /// Slots: 0 for none, -1 for the library's default.
+    pub(crate) rxq: c_int,
+    pub(crate) txq: c_int,
+    pub(crate) evq: c_int,
+    pub(crate) flags: u64,
+}
+
+/// How a card receives and sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Arch {
+    /// Posted buffers and descriptor rings (SFN7000, SFN8000, X2, X4 full-feature).
+    Ring,
+    /// Packet references and CTPIO only (X3, X4 low-latency).
+    Shared,
+}
+
+/// A driver handle, its protection domain, at most one VI, and registered memory.
+pub(crate) struct Session {
+    lib: Library,
+    name: String,
+    dh: ef_driver_handle,
+    stage: Stage,
+    pinned: NonNull<Pinned>,
+    memregs: Vec<(ef_memreg, Arc<DmaRegion>)>,
+    /// The set the VI belongs to, kept open as long as the VI.
+    set: Option<Arc<SetHandle>>,
+}
+
+// SAFETY: nothing in libciul is bound to a thread; it asks only that one thread at a time is
+// inside a VI, and a Session has one owner.
+unsafe impl Send for Session {}
+
+impl Session {
+    /// Opens the driver and a protection domain on `interface`.
+    pub(crate) fn open(lib: Library, interface: &str, pd_flags: u32) -> Result<Self, SetupError> {
+        check::size_of_vi(&lib).map_err(mismatch)?;
+        let name = CString::new(interface)
+            .map_err(|_| crate::error::bad_argument("ef_pd_alloc_by_name", "a NUL in the name"))?;
+        let mut dh = -1;
+        // SAFETY: an int to write to.
+        checked("ef_driver_open", unsafe { (lib.driver_open)(&mut dh) })?;
+        // A child that kept the handle would keep the card writing after we closed it.
+        // SAFETY: a descriptor we own.
+        unsafe { libc::fcntl(dh, libc::F_SETFD, libc::FD_CLOEXEC) };
+        let layout = Layout::new::<Pinned>();
+        // SAFETY: the layout is not empty.
+        let Some(pinned) = NonNull::new(unsafe { alloc_zeroed(layout) }.cast::<Pinned>()) else {
+            handle_alloc_error(layout)
+        };
+        let mut session = Self {
+            lib,
+            name: interface.into(),
+            dh,
+            stage: Stage::Driver,
+            pinned,
+            memregs: Vec::new(),
+            set: None,
+        };
+        // SAFETY: a zeroed ef_pd of ours that stays in place, and a NUL-terminated name.
+        let rc = unsafe { (lib.pd_alloc_by_name)(session.pd(), dh, name.as_ptr(), pd_flags) };
+        checked("ef_pd_alloc_by_name", rc)?;
+        session.stage = Stage::Domain;
+        Ok(session)
+    }
+
+    /// Allocates the VI and looks at it closely.
+    pub(crate) fn allocate(&mut self, want: ViRequest) -> Result<(), SetupError> {
+        let ViRequest { rxq, txq, evq, flags } = want;
+        // SAFETY: a zeroed ef_vi of ours that stays in place (the library decrements a field of
+        // it when it fails), our open driver handle and domain, an event queue of its own.
+        let rc = unsafe {
+            (self.lib.vi_alloc_from_pd)(
+                self.vi(),
+                self.dh,
+                self.pd(),
+                self.dh,
+                evq,
+                rxq,
+                txq,
+                ptr::null_mut(),
+                -1,
+                flags,
+            )
+        };
+        checked("ef_vi_alloc_from_pd", rc)?;
+        self.allocated()
+    }
+
+    /// Allocates the VI from a set.
+    pub(crate) fn allocate_from(
+        &mut self,
+        set: &Arc<SetHandle>,
+        want: ViRequest,
+    ) -> Result<(), SetupError> {
+        let ViRequest { rxq, txq, evq, flags } = want;
+        let (set_ptr, set_dh) = set.raw();
+        // SAFETY: as in `allocate`; the set is alive and stays so, because we keep it.
+        let rc = unsafe {
+            (self.lib.vi_alloc_from_set)(
+                self.vi(),
+                self.dh,
+                set_ptr,
+                set_dh,
+                -1,
+                evq,
+                rxq,
+                txq,
+                ptr::null_mut(),
+                -1,
+                flags,
+            )
+        };
+        checked("ef_vi_alloc_from_set", rc)?;
+        self.set = Some(Arc::clone(set));
+        self.allocated()
+    }
+
+    fn allocated(&mut self) -> Result<(), SetupError> {
+        self.stage = Stage::Vi;
+        // SAFETY: just allocated on this handle.
+        unsafe { check::vi(&self.lib, self.vi(), self.dh) }.map_err(mismatch)
+    }
+
+    /// How this card works.
+    pub(crate) fn arch(&self) -> Result<Arch, SetupError> {
+        // SAFETY: the VI was allocated and checked.
+        let arch = unsafe { self.lib.nic_type(self.vi()) }.arch;
+        match arch {
+            EF_VI_ARCH_EF10 => Ok(Arch::Ring),
+            EF_VI_ARCH_EFCT | EF_VI_ARCH_EF10CT => Ok(Arch::Shared),
+            other => Err(unsupported("ef_vi_alloc_from_pd", format!("card architecture {other}"))
+                .remedy("use the afxdp backend on this interface")),
+        }
+    }
+
+    /// Makes `region` known to the card; the session keeps it alive. Returns its number for
+    /// [`dma_addr`](Self::dma_addr).
+    pub(crate) fn register(&mut self, region: &Arc<DmaRegion>) -> Result<usize, SetupError> {
+        let mut mr =
+            ef_memreg { mr_dma_addrs: ptr::null_mut(), mr_dma_addrs_base: ptr::null_mut() };
+        // SAFETY: the region is page-aligned, at least `len` long, and outlives the driver
+        // handle because we hold it until after the close.
+        let rc = unsafe {
+            (self.lib.memreg_alloc)(
+                &mut mr,
+                self.dh,
+                self.pd(),
+                self.dh,
+                region.as_ptr().cast(),
+                region.len(),
+            )
+        };
+        checked("ef_memreg_alloc", rc)?;
+        self.memregs.push((mr, Arc::clone(region)));
+        Ok(self.memregs.len() - 1)
+    }
+
+    /// The card's address of the byte at `offset` of registration `n`.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such registration or the offset lies outside: the library checks neither.
+    #[inline]
+    pub(crate) fn dma_addr(&self, n: usize, offset: usize) -> ef_addr {
+        let (mr, region) = &self.memregs[n];
+        assert!(offset < region.len());
+        // SAFETY: registered for `region.len()` bytes, and the offset lies within.
+        unsafe { memreg_dma_addr(mr, offset) }
+    }
+
+    /// Installs a filter, on the set if the VI is in one.
+    pub(crate) fn add_filter(
+        &mut self,
+        spec: &ef_filter_spec,
+    ) -> Result<ef_filter_cookie, SetupError> {
+        let mut cookie = ef_filter_cookie::default();
+        // SAFETY: a spec that the library's setters made, and a live VI or set.
+        unsafe {
+            match &self.set {
+                Some(set) => {
+                    let (set, dh) = set.raw();
+                    let rc = (self.lib.vi_set_filter_add)(set, dh, spec, &mut cookie);
+                    checked("ef_vi_set_filter_add", rc)?;
+                }
+                None => {
+                    let rc = (self.lib.vi_filter_add)(self.vi(), self.dh, spec, &mut cookie);
+                    checked("ef_vi_filter_add", rc)?;
+                }
+            }
+        }
+        Ok(cookie)
+    }
+
+    /// Removes a filter.
+    pub(crate) fn remove_filter(&mut self, mut cookie: ef_filter_cookie) -> Result<(), SetupError> {
+        // SAFETY: a cookie of this VI or set, which is alive.
+        let rc = unsafe {
+            match &self.set {
+                Some(set) => {
+                    let (set, dh) = set.raw();
+                    (self.lib.vi_set_filter_del)(set, dh, &mut cookie)
+                }
+                None => (self.lib.vi_filter_del)(self.vi(), self.dh, &mut cookie),
+            }
+        };
+        checked("ef_vi_filter_del", rc).map(drop)
+    }
+
+    /// Takes a region of the card's memory for programmed I/O; returns its length in bytes.
+    pub(crate) fn link_pio(&mut self) -> Result<usize, SetupError> {
+        // SAFETY: a zeroed ef_pio of ours that stays in place; live handle, domain and VI.
+        unsafe {
+            let pio = self.pio();
+            checked("ef_pio_alloc", (self.lib.pio_alloc)(pio, self.dh, self.pd(), 4096, self.dh))?;
+            let rc = (self.lib.pio_link_vi)(pio, self.dh, self.vi(), self.dh);
+            if rc < 0 {
+                (self.lib.pio_free)(pio, self.dh);
+                return checked("ef_pio_link_vi", rc).map(|_| 0);
+            }
+            self.stage = Stage::Pio;
+            Ok((*pio).pio_len as usize)
+        }
+    }
+
+    /// What the card can do.
+    pub(crate) fn caps(&self) -> Caps {
+        Caps::query(self)
+    }
+
+    /// A capability of the datapath that the protection domain is on. `None`: not there, or this
+    /// pair of library and driver cannot tell.
+    pub(crate) fn capability(&self, cap: c_uint) -> Option<u64> {
+        let mut value = 0;
+        let name = CString::new(self.name.as_str()).ok()?;
+        // SAFETY: live handle and domain; a NUL-terminated name; a long to write to.
+        let rc = unsafe {
+            match self.lib.sometimes.pd_capabilities_get {
+                Some(get) => get(self.dh, self.pd(), self.dh, cap, &mut value),
+                None => {
+                    let index = libc::if_nametoindex(name.as_ptr()) as c_int;
+                    (self.lib.vi_capabilities_get)(self.dh, index, cap, &mut value)
+                }
+            }
+        };
+        (rc == 0).then_some(value)
+    }
+
+    /// The interface's MAC address.
+    pub(crate) fn mac(&self) -> Result<[u8; 6], SetupError> {
+        let mut mac = [0; 6];
+        // SAFETY: a live VI and six bytes to write to.
+        let rc = unsafe { (self.lib.vi_get_mac)(self.vi(), self.dh, mac.as_mut_ptr().cast()) };
+        checked("ef_vi_get_mac", rc)?;
+        Ok(mac)
+    }
+
+    /// Longest frame without check sequence, in bytes.
+    pub(crate) fn max_frame(&self) -> usize {
+        // SAFETY: a live VI.
+        unsafe { (self.lib.vi_mtu)(self.vi(), self.dh) as usize }
+    }
+
+    /// Asks for one wake-up of the driver handle.
+    pub(crate) fn prime(&mut self) -> Result<(), Error> {
+        // SAFETY: a live VI.
+        let rc = unsafe {
+            let at = self.lib.eventq_current(self.vi());
+            (self.lib.vi_prime)(self.vi(), self.dh, at)
+        };
+        if rc < 0 { Err(Error::os("ef_vi_prime", -rc)) } else { Ok(()) }
+    }
+
+    /// Sleeps in the driver until an event comes. `false`: the time ran out, or a signal came.
+    pub(crate) fn wait(&mut self, timeout: Option<std::time::Duration>) -> Result<bool, Error> {
+        let limit = timeout.map(|t| libc::timeval {
+            tv_sec: t.as_secs().try_into().unwrap_or(libc::time_t::MAX),
+            // {0, 0} means for ever.
+            tv_usec: i64::from(t.subsec_micros()).max(i64::from(t.as_secs() == 0)),
+        });
+        let limit = limit.as_ref().map_or(ptr::null(), ptr::from_ref);
+        // SAFETY: a live VI, and a timeval that outlives the call or null.
+        let rc = unsafe {
+            let at = self.lib.eventq_current(self.vi());
+            (self.lib.eventq_wait)(self.vi(), self.dh, at, limit)
+        };
+        // X3 and X4 give ppoll's plain -1 with errno beside it, where EF10 gives -errno.
+        let errno = if rc == -1 { linerate_common::last_errno() } else { -rc };
+        match errno {
+            _ if rc >= 0 => Ok(true),
+            libc::ETIMEDOUT | libc::EINTR => Ok(false),
+            errno => Err(Error::os("ef_eventq_wait", errno)),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn vi(&self) -> *mut ef_vi {
+        // SAFETY: our allocation; a place expression, no reference.
+        unsafe { &raw mut (*self.pinned.as_ptr()).vi }
+    }
+
+    pub(crate) fn pd(&self) -> *mut ef_pd {
+        // SAFETY: as `vi`.
+        unsafe { &raw mut (*self.pinned.as_ptr()).pd }
+    }
+
+    fn pio(&self) -> *mut ef_pio {
+        // SAFETY: as `vi`.
+        unsafe { &raw mut (*self.pinned.as_ptr()).pio }
+    }
+
+    #[inline]
+    pub(crate) fn lib(&self) -> Library {
+        self.lib
+    }
+
+    pub(crate) fn dh(&self) -> ef_driver_handle {
+        self.dh
+    }
+
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: open as long as we live, which is as long as the borrow.
+        unsafe { BorrowedFd::borrow_raw(self.dh) }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Versions of the library and of the driver interface it was made for.
+    pub(crate) fn versions(&self) -> (String, String) {
+        // SAFETY: both give static strings.
+        unsafe {
+            let text = |p| CStr::from_ptr(p).to_string_lossy().trim().to_owned();
+            (text((self.lib.vi_version_str)()), text((self.lib.vi_driver_interface_str)()))
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // SAFETY: each part was set up by the stage recorded, nobody else uses them, and the
+        // memory behind the registrations is still there: fields drop after this.
+        unsafe {
+            if self.stage >= Stage::Pio {
+                (self.lib.pio_unlink_vi)(self.pio(), self.dh, self.vi(), self.dh);
+                (self.lib.pio_free)(self.pio(), self.dh);
+            }
+            if self.stage >= Stage::Vi {
+                (self.lib.vi_free)(self.vi(), self.dh);
+            }
+            for (mr, _) in &mut self.memregs {
+                (self.lib.memreg_free)(mr, self.dh);
+            }
+            if self.stage >= Stage::Domain {
+                (self.lib.pd_free)(self.pd(), self.dh);
+            }
+            // Only now does the card stop.
+            (self.lib.driver_close)(self.dh);
+            dealloc(self.pinned.as_ptr().cast(), Layout::new::<Pinned>());
+        }
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("interface", &self.name)
+            .field("dh", &self.dh)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The queue is lost: an overflow of its event queue or a reset of the card.
+pub(crate) const fn lost(op: &'static str) -> Error {
+    Error::new(ErrorKind::QueueLost, op)
+}

@@ -1,0 +1,428 @@
+//! Receiving by packet reference: X3 and the low-latency datapath of X4 (efct).
+//!
+//! The card writes into buffers of the kernel that several programs may share; an event names a
+//! frame in them. A frame is borrowed for the length of a window and must then be released, for
+//! each one pins a whole buffer: so there is no [`BufRx`](linerate_common::BufRx) here.
+//!
+//! On a shared receive queue frames that other programs steered arrive too. Open the queue with
+//! `exclusive`, or drop them by name with [`SharedRx::own_flows_only`].
+
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+use linerate_common::{
+    ClockInfo, Clocked, Error, FlowSpec, FrameRx, MAX_BURST, NO_TS, RuleId, RxFlags, RxFrame,
+    RxMeta, RxStats, SetupError, Steer, Waitable,
+};
+use linerate_efvi_sys::{
+    EF_EVENT_TYPE_OFLOW, EF_EVENT_TYPE_RESET, EF_EVENT_TYPE_RX_REF, EF_EVENT_TYPE_RX_REF_DISCARD,
+    EF_EVENT_TYPE_SW, EF_VI_EVENT_POLL_MIN_EVS, EF_VI_RX_TIMESTAMPS, EFCT_FUTURE_VALID_BYTES,
+    Library, ef_event, ef_precisetime, ef_vi,
+};
+
+use crate::discard::{Discards, Reason};
+use crate::filter::Rules;
+use crate::future::Future;
+use crate::options::Options;
+use crate::session::{Session, lost};
+use crate::stamp::{StampState, Stamper};
+
+/// Events fetched at once.
+const EVENTS: usize = MAX_BURST;
+
+/// Longest frame the card can refer to: a packet's share of a buffer.
+const MAX_FRAME: usize = 2048;
+
+/// A receive queue of packet references.
+#[derive(Debug)]
+pub struct SharedRx {
+    session: Session,
+    vi: *mut ef_vi,
+    lib: Library,
+    deliver_bad: bool,
+    own_flows_only: bool,
+    flows: Vec<FlowSpec>,
+    events: Box<[ef_event; EVENTS]>,
+    event_at: usize,
+    event_n: usize,
+    window: Box<[Slot; MAX_BURST]>,
+    open: usize,
+    lost: Option<Error>,
+    stamper: Stamper,
+    stats: RxStats,
+    discards: Discards,
+    unknown_events: u64,
+    rules: Rules,
+    options: Options,
+}
+
+// SAFETY: the pointers are to the session's own VI and to the kernel's buffers, which the VI
+// keeps mapped; neither is bound to a thread, and the queue has one owner.
+unsafe impl Send for SharedRx {}
+
+/// A frame that has not been released yet.
+#[derive(Debug, Clone, Copy)]
+struct Slot {
+    pkt_id: u32,
+    len: u32,
+    start: *const u8,
+    meta: RxMeta,
+}
+
+impl SharedRx {
+    /// Takes over a session whose VI was allocated with a receive queue.
+    pub(crate) fn new(session: Session, options: &Options) -> Self {
+        let (lib, vi) = (session.lib(), session.vi());
+        // SAFETY: live and checked.
+        let flags = unsafe { lib.flags(vi) };
+        let empty = Slot { pkt_id: 0, len: 0, start: std::ptr::null(), meta: RxMeta::plain(0) };
+        Self {
+            vi,
+            lib,
+            deliver_bad: options.deliver_bad,
+            own_flows_only: false,
+            flows: Vec::new(),
+            events: Box::new([ef_event::default(); EVENTS]),
+            event_at: 0,
+            event_n: 0,
+            window: Box::new([empty; MAX_BURST]),
+            open: 0,
+            lost: None,
+            stamper: Stamper::new(flags & EF_VI_RX_TIMESTAMPS != 0, options.clock_ahead_of_utc_s),
+            stats: RxStats::default(),
+            discards: Discards::default(),
+            unknown_events: 0,
+            rules: Rules::default(),
+            options: options.clone(),
+            session,
+        }
+    }
+
+    /// Drops frames that none of this queue's own flows matches, in software, and counts them as
+    /// `filtered`: for queues shared with other programs.
+    pub fn own_flows_only(&mut self, on: bool) {
+        self.own_flows_only = on;
+    }
+
+    /// Frames thrown away by the card, by reason.
+    #[must_use]
+    pub fn discards(&self) -> Discards {
+        self.discards
+    }
+
+    /// Why frames carry no timestamps, or how good the last one was.
+    #[must_use]
+    pub fn stamps(&self) -> StampState {
+        self.stamper.state
+    }
+
+    /// Events of kinds this queue does not know, counted and passed over.
+    #[must_use]
+    pub fn unknown_events(&self) -> u64 {
+        self.unknown_events
+    }
+
+    /// Sleeps in the driver until something happens (`ef_eventq_wait`). `Ok(false)`: the time ran
+    /// out or a signal came. Poll until empty first. The queue must have a flow.
+    ///
+    /// # Errors
+    ///
+    /// The driver refused.
+    pub fn wait(&mut self, timeout: Option<Duration>) -> Result<bool, Error> {
+        if self.event_at < self.event_n {
+            return Ok(true);
+        }
+        self.session.wait(timeout)
+    }
+
+    /// A frame that is just arriving: its first 62 bytes are there, the rest and the verdict on
+    /// its check sequence are not. `None`: none is arriving, or frames that came before it are
+    /// waiting to be read.
+    ///
+    /// Cut-through: decide on the first bytes, then [`Future::finish`].
+    #[inline]
+    pub fn future(&mut self) -> Option<Future<'_>> {
+        self.release();
+        if self.event_at < self.event_n || self.lost.is_some() {
+            return None;
+        }
+        // SAFETY: a live VI.
+        let at = unsafe { (self.lib.efct_vi_rx_future_peek)(self.vi) }.cast::<u8>();
+        if at.is_null() {
+            return None;
+        }
+        // SAFETY: the library vouches for that many bytes, which stay mapped while the queue is
+        // borrowed.
+        Some(unsafe { Future::new(self, at, EFCT_FUTURE_VALID_BYTES) })
+    }
+
+    /// Fetches the events of the frame that `future` announced.
+    pub(crate) fn finish_future<F: FnMut(RxFrame<'_>)>(&mut self, f: F) -> Result<usize, Error> {
+        let room = EVENTS as i32;
+        // SAFETY: a live VI that has just announced a frame, and room for the events.
+        let got =
+            unsafe { (self.lib.efct_vi_rx_future_poll)(self.vi, self.events.as_mut_ptr(), room) };
+        self.fetched(got, EVENTS);
+        self.show_all(MAX_BURST, f)
+    }
+
+    pub(crate) fn session(&self) -> &Session {
+        &self.session
+    }
+
+    pub(crate) fn recipe(&self) -> (String, Options, Vec<FlowSpec>) {
+        (self.session.name().to_owned(), self.options.clone(), self.rules.flows().collect())
+    }
+
+    fn fetched(&mut self, got: i32, room: usize) {
+        self.event_at = 0;
+        self.event_n = usize::try_from(got).unwrap_or(0).min(room);
+    }
+
+    #[inline]
+    fn fetch(&mut self, max: usize) -> bool {
+        if self.event_at < self.event_n {
+            return true;
+        }
+        let n = max.clamp(EF_VI_EVENT_POLL_MIN_EVS, EVENTS);
+        // SAFETY: a live VI and room for n events.
+        let got = unsafe { self.lib.eventq_poll(self.vi, self.events.as_mut_ptr(), n as i32) };
+        self.fetched(got, n);
+        self.event_n > 0
+    }
+
+    /// The next good frame among the events fetched.
+    #[inline]
+    fn next(&mut self) -> Option<Slot> {
+        while self.event_at < self.event_n {
+            let event = self.events[self.event_at];
+            self.event_at += 1;
+            let slot = if event.kind() == EF_EVENT_TYPE_RX_REF {
+                self.frame_of(&event, RxFlags::NONE)
+            } else {
+                self.seldom(&event)
+            };
+            if slot.is_some() {
+                return slot;
+            }
+        }
+        None
+    }
+
+    #[inline]
+    fn frame_of(&mut self, event: &ef_event, extra: RxFlags) -> Option<Slot> {
+        let (pkt_id, len) = (event.rx_ref_pkt_id(), event.rx_ref_len());
+        // SAFETY: a live VI and a reference that was not released yet.
+        let start = unsafe { (self.lib.efct_vi_rxpkt_get)(self.vi, pkt_id) }.cast::<u8>();
+        if start.is_null() || len as usize > MAX_FRAME {
+            self.stats.malformed += 1;
+            self.give_back(pkt_id);
+            return None;
+        }
+        let (ts_ns, flags) = self.stamp(start, pkt_id);
+        let mark = event.rx_ref_filter_id();
+        let meta = RxMeta { ts_ns, wire_len: len, flags: flags | extra, mark };
+        let slot = Slot { pkt_id, len, start, meta };
+        if self.own_flows_only && !self.is_ours(&slot) {
+            self.stats.filtered += 1;
+            self.give_back(pkt_id);
+            return None;
+        }
+        Some(slot)
+    }
+
+    #[inline]
+    fn stamp(&mut self, start: *const u8, pkt_id: u32) -> (u64, RxFlags) {
+        if !self.stamper.is_on() {
+            return (NO_TS, RxFlags::NONE);
+        }
+        let mut ts = ef_precisetime::default();
+        // SAFETY: a live VI and a frame of it that was not released yet.
+        let rc =
+            unsafe { self.lib.receive_get_timestamp(self.vi, start.cast(), Some(pkt_id), &mut ts) };
+        self.stamper.stamp(rc, &ts)
+    }
+
+    #[cold]
+    fn is_ours(&self, slot: &Slot) -> bool {
+        let frame = self.show(slot);
+        self.flows.iter().any(|flow| flow.matches(frame.bytes))
+    }
+
+    #[inline]
+    fn give_back(&mut self, pkt_id: u32) {
+        // SAFETY: a live VI, and each reference is given back once: by whoever takes it out of
+        // the events or the window.
+        unsafe { (self.lib.efct_vi_rxpkt_release)(self.vi, pkt_id) };
+    }
+
+    #[cold]
+    fn seldom(&mut self, event: &ef_event) -> Option<Slot> {
+        match event.kind() {
+            EF_EVENT_TYPE_RX_REF_DISCARD => {
+                let reason = Reason::of_flags(event.rx_ref_discard_flags());
+                self.discards.count(reason);
+                if let (true, Some(flags)) = (self.deliver_bad, reason.flags()) {
+                    return self.frame_of(event, flags);
+                }
+                Discards::lose(&mut self.stats, reason);
+                self.give_back(event.rx_ref_pkt_id());
+            }
+            EF_EVENT_TYPE_OFLOW => self.lose("EF_EVENT_TYPE_OFLOW"),
+            EF_EVENT_TYPE_RESET => self.lose("EF_EVENT_TYPE_RESET"),
+            EF_EVENT_TYPE_SW => {}
+            _ => self.unknown_events += 1,
+        }
+        None
+    }
+
+    /// The card has lost the queue. References in events after this one went with it.
+    fn lose(&mut self, op: &'static str) {
+        self.lost = Some(lost(op));
+        self.event_at = self.event_n;
+    }
+
+    #[inline]
+    fn show(&self, slot: &Slot) -> RxFrame<'_> {
+        // SAFETY: the library gave the address for a frame of that length; nobody writes it
+        // until it is released, which needs `self` exclusively.
+        let bytes = unsafe { std::slice::from_raw_parts(slot.start, slot.len as usize) };
+        RxFrame { bytes, meta: slot.meta }
+    }
+
+    #[inline]
+    fn count(&mut self, slot: &Slot) {
+        self.stats.frames += 1;
+        self.stats.bytes += u64::from(slot.len);
+        self.stats.flagged += u64::from(slot.meta.flags.contains(RxFlags::BAD));
+    }
+
+    #[inline]
+    fn nothing(&self) -> Result<usize, Error> {
+        match self.lost {
+            None => Ok(0),
+            Some(e) => Err(e),
+        }
+    }
+
+    /// Shows the frames fetched, at most `max`, each released right after.
+    #[inline]
+    fn show_all<F: FnMut(RxFrame<'_>)>(&mut self, max: usize, mut f: F) -> Result<usize, Error> {
+        /// Releases the frame even if the closure panics.
+        struct Release<'a>(&'a mut SharedRx, u32);
+        impl Drop for Release<'_> {
+            #[inline]
+            fn drop(&mut self) {
+                self.0.give_back(self.1);
+            }
+        }
+        let mut n = 0;
+        while n < max {
+            let Some(slot) = self.next() else { break };
+            self.count(&slot);
+            n += 1;
+            let release = Release(self, slot.pkt_id);
+            f(release.0.show(&slot));
+        }
+        if n == 0 { self.nothing() } else { Ok(n) }
+    }
+}
+
+impl FrameRx for SharedRx {
+    #[inline]
+    fn acquire(&mut self, max: usize) -> Result<usize, Error> {
+        self.release();
+        let max = max.min(MAX_BURST);
+        if self.lost.is_some() || max == 0 || !self.fetch(max) {
+            return self.nothing();
+        }
+        let mut n = 0;
+        while n < max {
+            let Some(slot) = self.next() else { break };
+            self.count(&slot);
+            self.window[n] = slot;
+            n += 1;
+        }
+        self.open = n;
+        if n == 0 { self.nothing() } else { Ok(n) }
+    }
+
+    #[inline]
+    fn len(&self) -> usize {
+        self.open
+    }
+
+    #[inline]
+    fn frame(&self, i: usize) -> RxFrame<'_> {
+        self.show(&self.window[..self.open][i])
+    }
+
+    #[inline]
+    fn release(&mut self) {
+        for i in 0..self.open {
+            self.give_back(self.window[i].pkt_id);
+        }
+        self.open = 0;
+    }
+
+    fn stats(&mut self) -> RxStats {
+        self.stats
+    }
+
+    fn waitable(&mut self) -> Option<&mut dyn Waitable> {
+        Some(self)
+    }
+
+    #[inline]
+    fn poll<F: FnMut(RxFrame<'_>)>(&mut self, max: usize, f: F) -> Result<usize, Error> {
+        self.release();
+        if self.lost.is_some() || max == 0 || !self.fetch(max) {
+            return self.nothing();
+        }
+        self.show_all(max, f)
+    }
+}
+
+impl Drop for SharedRx {
+    fn drop(&mut self) {
+        self.release();
+        if self.lost.is_some() {
+            return;
+        }
+        // Frames of events that nobody read are ours to release too.
+        while let Some(slot) = self.next() {
+            self.give_back(slot.pkt_id);
+        }
+    }
+}
+
+impl Clocked for SharedRx {
+    fn clock(&self) -> ClockInfo {
+        self.stamper.clock()
+    }
+}
+
+impl Waitable for SharedRx {
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.session.fd()
+    }
+
+    fn arm(&mut self) -> Result<(), Error> {
+        self.session.prime()
+    }
+}
+
+impl Steer for SharedRx {
+    fn add(&mut self, flow: &FlowSpec) -> Result<RuleId, SetupError> {
+        let flags = self.options.filter_flags();
+        let added = self.rules.add(&mut self.session, flow, flags, self.options.everything);
+        self.flows = self.rules.flows().collect();
+        added.map_err(|e| e.on(format!("efvi:{}", self.session.name())))
+    }
+
+    fn remove(&mut self, rule: RuleId) -> Result<(), SetupError> {
+        let removed = self.rules.remove(&mut self.session, rule);
+        self.flows = self.rules.flows().collect();
+        removed.map_err(|e| e.on(format!("efvi:{}", self.session.name())))
+    }
+}
