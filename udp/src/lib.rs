@@ -45,8 +45,9 @@
 //! select it. Flows come and go while the queue runs ([`Steer`]).
 //!
 //! **Order.** Datagrams of one socket stay in order. All groups of one port share a socket as far
-//! as the kernel lets it join them (20 by default, `net.ipv4.igmp_max_memberships`); between
-//! sockets there is no order, but timestamps.
+//! as the kernel lets it join them (20 by default, `net.ipv4.igmp_max_memberships`). What waits in
+//! several sockets is shown in the order of its timestamps, one window at a time: a reader that
+//! keeps up sees everything in order, one that lags behind by more than a window may not.
 //!
 //! **Time.** The kernel stamps each datagram ([`TS_SW`]), and the card does where its driver
 //! hands the stamps out and they are on UTC or TAI ([`TS_HW`]). The first datagrams of a program
