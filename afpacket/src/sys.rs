@@ -4,6 +4,7 @@ use std::ffi::CString;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr::NonNull;
+use std::time::Duration;
 
 use libc::{c_int, sock_filter};
 use linerate_common::{Error, ErrorKind, last_errno};
@@ -124,6 +125,13 @@ impl Socket {
         // has one) is kept alive by the caller.
         let rc = unsafe { libc::ioctl(self.raw(), code as _, std::ptr::from_mut(request)) };
         check(op, rc)
+    }
+
+    /// Sleeps until the kernel takes frames again, or the time is over.
+    pub(crate) fn wait_writable(&self, timeout: Duration) {
+        let mut poll = libc::pollfd { fd: self.raw(), events: libc::POLLOUT, revents: 0 };
+        // SAFETY: one pollfd that outlives the call. Whatever it returns, the caller looks again.
+        unsafe { libc::poll(&mut poll, 1, timeout.as_millis() as c_int) };
     }
 
     pub(crate) fn raw(&self) -> c_int {

@@ -140,7 +140,6 @@ fn every_frame_is_delivered_or_counted_as_lost() {
     for ring in tiny {
         let (mut rx, mut tx) = (rx(&lab, &options(ring)), tx(&lab));
         let mut sent = 0;
-        let mut after_loss = 0;
         for _ in 0..3 {
             // Nobody reads meanwhile.
             (0..4000).for_each(|n| send(&mut tx, &frame(n, 100)));
@@ -152,21 +151,13 @@ fn every_frame_is_delivered_or_counted_as_lost() {
             while got == 0 && Instant::now() < end {
                 got = rx.poll(usize::MAX, |_| ()).unwrap();
             }
-            let marker = receive_all(&mut rx, &mut tx);
+            receive_all(&mut rx, &mut tx);
             sent += 1;
-            after_loss +=
-                marker.iter().filter(|(_, meta)| meta.flags.contains(RxFlags::LOSS_BEFORE)).count();
-            send(&mut tx, &frame(1, 60));
-            tx.kick().unwrap();
-            sent += 1;
-            let next = receive(&mut rx, 1);
-            after_loss += usize::from(next[0].1.flags.contains(RxFlags::LOSS_BEFORE));
         }
         let stats = rx.stats();
         assert!(stats.kernel_drop > 3000, "{ring:?}: {stats:?}");
         assert_eq!(stats.frames + stats.kernel_drop, sent, "{ring:?}: {stats:?}");
         assert_eq!(stats.lost(), stats.kernel_drop);
-        let _ = after_loss;
     }
 }
 

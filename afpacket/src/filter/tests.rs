@@ -292,3 +292,54 @@ fn the_sizes_in_the_documentation_hold() {
     let too_many = compile(&scattered(2000), 64, false).unwrap_err();
     assert!(too_many > MAX_PROGRAM);
 }
+
+/// The frames of the real kernel: their outermost VLAN tag is not inline but in the metadata.
+#[test]
+fn on_a_real_interface_flows_take_what_the_matcher_takes() {
+    use linerate_common::{FrameRx, FrameTx};
+
+    let lab = linerate_lab::lab_or_skip!();
+    let open = |side: &str, flows: Vec<FlowSpec>| {
+        let mut options = crate::Options::default();
+        (options.receive, options.transmit) = (side == "v1", side == "v0");
+        (options.flows, options.ring) = (flows, crate::Ring::LOW_LATENCY);
+        match side {
+            "v0" => lab.in_a(|| crate::open("v0", &options)).unwrap(),
+            _ => lab.in_b(|| crate::open("v1", &options)).unwrap(),
+        }
+    };
+    let mut r = Random(4);
+    let mut tx = open("v0", vec![]).into_tx().unwrap();
+    let mut taken_tagged = 0;
+    for round in 0..12 {
+        let n = if round == 0 { FORMS.len() } else { 1 + r.below(5) };
+        let flows: Vec<_> = match n == FORMS.len() {
+            true => FORMS.iter().map(|text| flow(text)).collect(),
+            false => (0..n).map(|_| flow(r.pick(&FORMS))).collect(),
+        };
+        // What the whole port sees, and what the flows take of it.
+        let mut all = open("v1", vec![FlowSpec::ALL]).into_rx().unwrap();
+        let mut some = open("v1", flows.clone()).into_rx().unwrap();
+        for _ in 0..500 {
+            let frame = random_frame(&mut r);
+            tx.send(&frame[..frame.len().min(1514)]).unwrap();
+        }
+        tx.kick().unwrap();
+        let (mut expected, mut got) = (Vec::new(), Vec::new());
+        all.poll(usize::MAX, |f| {
+            if flows.iter().any(|flow| flow.matches(f.bytes)) {
+                expected.push(f.bytes.to_vec());
+            }
+        })
+        .unwrap();
+        some.poll(usize::MAX, |f| got.push(f.bytes.to_vec())).unwrap();
+        // The interface's own chatter may reach one port and not yet the other.
+        let ours = |f: &Vec<u8>| f[6..12] == [2, 0, 0, 0, 0, 0];
+        expected.retain(ours);
+        got.retain(ours);
+        taken_tagged += got.iter().filter(|f| f[12] != 8 && f[12] != 0x86).count();
+        assert_eq!(got, expected, "{flows:?}");
+        assert!(all.stats().frames >= 400 && all.stats().lost() == 0);
+    }
+    assert!(taken_tagged > 100, "{taken_tagged} tagged frames");
+}
