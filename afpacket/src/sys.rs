@@ -26,6 +26,12 @@ impl Socket {
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
+    /// A socket that is no packet socket, for tests that only need to have one.
+    #[cfg(test)]
+    pub(crate) fn fake() -> Self {
+        Self(std::os::unix::net::UnixDatagram::unbound().expect("a socket").into())
+    }
+
     pub(crate) fn set<T: Copy>(
         &self,
         op: &'static str,
@@ -185,6 +191,17 @@ impl Map {
             Some(byte) if start != libc::MAP_FAILED => Ok(Self { start: byte, len }),
             _ => Err(Error::last_os("mmap")),
         }
+    }
+
+    /// Memory of our own that plays the ring in tests.
+    #[cfg(test)]
+    pub(crate) fn anonymous(len: usize) -> Self {
+        let (read_write, flags) =
+            (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        // SAFETY: a new mapping at an address of the kernel's choice.
+        let start = unsafe { libc::mmap(std::ptr::null_mut(), len, read_write, flags, -1, 0) };
+        assert_ne!(start, libc::MAP_FAILED);
+        Self { start: NonNull::new(start.cast()).expect("mapped"), len }
     }
 
     /// The byte at `offset`.

@@ -5,13 +5,14 @@
 mod common;
 
 use std::collections::HashMap;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use common::*;
 use linerate_afpacket::{Fanout, Options, PacketRx, Ring, Stamps, open};
 use linerate_common::packet::UdpTemplate;
 use linerate_common::{ErrorKind, FrameRx, FrameTx};
-use linerate_lab::{lab_or_skip, skip};
+use linerate_lab::{Lab, lab_or_skip, skip};
 
 #[test]
 fn without_rights_the_error_names_the_capability() {
@@ -247,6 +248,53 @@ fn a_frame_that_the_kernel_refuses_does_not_hold_up_the_others() {
     assert_eq!(tx.send(&[0; 1519]).unwrap_err().kind, ErrorKind::BadLength);
     assert_eq!(tx.send(&[]).unwrap_err().kind, ErrorKind::BadLength);
     assert_eq!(tx.room(), 256);
+}
+
+/// Runs `tc ARGS` in namespace A.
+fn tc(lab: &Lab, args: &str) -> Result<(), String> {
+    let all = format!("netns exec {} tc {args}", lab.a());
+    let out = Command::new("ip").args(all.split(' ')).output().map_err(|e| e.to_string())?;
+    match out.status.success() {
+        true => Ok(()),
+        false => Err(String::from_utf8_lossy(&out.stderr).trim().to_owned()),
+    }
+}
+
+#[test]
+fn a_full_queue_is_waited_for_and_nothing_is_lost_or_sent_twice() {
+    let lab = lab_or_skip!();
+    // A slow qdisc that holds much: the socket's buffer fills up (EAGAIN). One that holds little:
+    // it drops, and says so (ENOBUFS).
+    for (limit, len, frames) in [("40mb", 1514, 6000), ("20kb", 1000, 400)] {
+        let (mut rx, mut options) = (rx(&lab, &options(Ring::THROUGHPUT)), Options::default());
+        (options.receive, options.qdisc_bypass) = (false, false);
+        let port = lab.in_a(|| open("v0", &options)).unwrap();
+        let mut tx = port.into_tx().unwrap();
+        let slow = format!("qdisc replace dev v0 root tbf rate 400mbit burst 20kb limit {limit}");
+        if let Err(why) = tc(&lab, &slow) {
+            return skip("a_full_queue_is_waited_for_and_nothing_is_lost_or_sent_twice", &why);
+        }
+        let mut next = 0;
+        let mut take = |rx: &mut PacketRx| {
+            rx.poll(usize::MAX, |f| {
+                assert_eq!(number(f.bytes), next);
+                next += 1;
+            })
+            .unwrap();
+            next
+        };
+        for n in 0..frames {
+            send(&mut tx, &frame(n, len));
+            take(&mut rx);
+        }
+        tx.kick().unwrap();
+        let end = Instant::now() + Duration::from_secs(10);
+        while take(&mut rx) < frames {
+            assert!(Instant::now() < end, "{} of {frames}; {:?}", take(&mut rx), tx.stats());
+        }
+        assert_eq!((tx.stats().frames, tx.stats().lost()), (frames.into(), 0));
+        assert_eq!(tx.room(), 256);
+    }
 }
 
 #[test]
