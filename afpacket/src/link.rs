@@ -94,13 +94,9 @@ pub(crate) fn has_carrier(socket: &Socket) -> Result<(), Error> {
 
 /// A request about the interface that `socket` is bound to.
 fn bound_interface(socket: &Socket) -> Result<libc::ifreq, Error> {
-    let index = socket.bound_to()?;
-    if index <= 0 {
-        return Err(Error::new(ErrorKind::DeviceGone, "getsockname"));
-    }
     // SAFETY: ifreq is plain data.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    request.ifr_ifru.ifru_ifindex = index;
+    request.ifr_ifru.ifru_ifindex = socket.bound_to()?;
     socket.interface_ioctl("SIOCGIFNAME", libc::SIOCGIFNAME as _, &mut request).map_err(gone)?;
     Ok(request)
 }

@@ -137,7 +137,7 @@ impl FrameRx for PacketRx {
     fn release(&mut self) {
         self.open = 0;
         match &mut self.ring {
-            RxRing::Blocks(ring) => ring.recover(&self.decoder, &mut self.ledger),
+            RxRing::Blocks(ring) => ring.give_back(),
             RxRing::Frames(ring) => ring.give_back(),
         }
     }

@@ -80,7 +80,6 @@ impl PacketTx {
 
     /// Hands over what is queued. `EAGAIN` or `ENOBUFS`: the kernel takes no more just now.
     fn flush(&mut self) -> Result<(), Error> {
-        let mut retried = false;
         while self.sent < self.filled {
             let errno = match self.send_group() {
                 Ok(n) => {
@@ -100,9 +99,6 @@ impl PacketTx {
                     self.stats.refused += 1;
                     self.advance(1);
                 }
-                // The socket remembers that the interface was down at some time since; only the
-                // second answer is about now.
-                libc::ENETDOWN if !retried => retried = true,
                 errno => return Err(Error::os("sendmmsg", errno)),
             }
         }

@@ -258,8 +258,14 @@ fn scattered(n: u32) -> Vec<FlowSpec> {
 #[test]
 fn hundreds_of_groups_are_told_apart() {
     let kernel = Kernel::new();
-    for flows in [scattered(128), scattered(450), FlowSpec::parse_list("239.1.1.7:5+4096").unwrap()]
-    {
+    let pairs =
+        (0..50).flat_map(|n| FlowSpec::parse_list(&format!("239.2.{n}.7:{}+2", 7 + n)).unwrap());
+    for flows in [
+        scattered(128),
+        scattered(450),
+        pairs.collect(),
+        FlowSpec::parse_list("239.1.1.7:5+4096").unwrap(),
+    ] {
         let program = compile(&flows, 0x40000, false).unwrap();
         assert!(program.len() <= MAX_PROGRAM);
         kernel.attach(&program);
