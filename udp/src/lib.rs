@@ -46,8 +46,10 @@
 //!
 //! **Order.** Datagrams of one socket stay in order. All groups of one port share a socket as far
 //! as the kernel lets it join them (20 by default, `net.ipv4.igmp_max_memberships`). What waits in
-//! several sockets is shown in the order of its timestamps, one window at a time: a reader that
-//! keeps up sees everything in order, one that lags behind by more than a window may not.
+//! several sockets is shown in the order of its timestamps, one window at a time. That is not a
+//! promise: datagrams that arrive while the sockets are read one after another (about one in a
+//! thousand of a feed on two ports), or that fill more than a window, may change places. Where
+//! it matters, put both lines on one port, or go by `ts_ns`.
 //!
 //! **Time.** The kernel stamps each datagram ([`TS_SW`]), and the card does where its driver
 //! hands the stamps out and they are on UTC or TAI ([`TS_HW`]). The first datagrams of a program
