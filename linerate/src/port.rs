@@ -238,7 +238,8 @@ pub struct PortInfo {
 }
 
 impl PortInfo {
-    /// The backend that [`open`](crate::open) would try first.
+    /// The backend that a port with flows would be opened by first. Without flows AF_XDP is
+    /// passed over, as it would take every frame from the kernel.
     #[must_use]
     pub fn best(&self) -> Option<Backend> {
         self.backends.iter().find(|c| c.verdict == Verdict::Works).map(|c| c.backend)

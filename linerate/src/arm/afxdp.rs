@@ -103,5 +103,5 @@ pub(super) fn survey(interface: &Interface) -> Result<String, String> {
     }
     rights::may_open_raw()?;
     rights::may_load_xdp()?;
-    Ok("takes the flows asked for from the kernel".into())
+    Ok("for flows, which it takes from the kernel".into())
 }
