@@ -37,6 +37,9 @@ pub enum AnyRx {
     /// A receive queue of an AF_XDP socket.
     #[cfg(feature = "afxdp")]
     Afxdp(Box<linerate_afxdp::XdpRx>),
+    /// A receive queue of a Solarflare or AMD card.
+    #[cfg(feature = "efvi")]
+    Efvi(Box<linerate_efvi::EfviRx>),
     /// A queue that this crate does not know.
     Custom(Box<dyn CustomRx>),
 }
@@ -56,6 +59,8 @@ macro_rules! each {
             AnyRx::Exanic($queue) => $body,
             #[cfg(feature = "afxdp")]
             AnyRx::Afxdp($queue) => $body,
+            #[cfg(feature = "efvi")]
+            AnyRx::Efvi($queue) => $body,
             AnyRx::Custom($queue) => $body,
         }
     };
@@ -77,6 +82,8 @@ impl AnyRx {
             Self::Exanic(_) => Some(Backend::Exanic),
             #[cfg(feature = "afxdp")]
             Self::Afxdp(_) => Some(Backend::Afxdp),
+            #[cfg(feature = "efvi")]
+            Self::Efvi(_) => Some(Backend::Efvi),
             Self::Custom(_) => None,
         }
     }
@@ -99,6 +106,26 @@ impl AnyRx {
         }
     }
 
+    /// Opens the queue anew with its flows: the way on after [`ErrorKind::QueueLost`] on ef_vi.
+    /// What the old queue still held is lost, and its counters start from 0. Queues of other
+    /// backends recover by themselves, or their port must be opened again.
+    ///
+    /// # Errors
+    ///
+    /// The backend does not rebuild queues, or the card does not give one.
+    pub fn rebuild(self) -> Result<Self, SetupError> {
+        match self {
+            #[cfg(feature = "efvi")]
+            Self::Efvi(rx) => Ok(Self::Efvi(Box::new(rx.rebuild()?))),
+            other => {
+                let what = "queues of this backend are not rebuilt";
+                Err(SetupError::new(ErrorKind::Unsupported, "rebuild", what)
+                    .on(other.backend().map_or("custom queue", Backend::name))
+                    .remedy("open the port again"))
+            }
+        }
+    }
+
     /// The queue's [`BufRx`] capability, where frames arrive in buffers of a pool.
     pub fn buf_rx(&mut self) -> Option<&mut dyn BufRx> {
         match self {
@@ -112,6 +139,8 @@ impl AnyRx {
             Self::Exanic(_) => None,
             #[cfg(feature = "afxdp")]
             Self::Afxdp(rx) => Some(&mut **rx),
+            #[cfg(feature = "efvi")]
+            Self::Efvi(rx) => rx.buf_rx(),
             Self::File(_) | Self::Custom(_) => None,
         }
     }
@@ -129,6 +158,8 @@ impl AnyRx {
             Self::Exanic(rx) => Some(&mut **rx),
             #[cfg(feature = "afxdp")]
             Self::Afxdp(rx) => Some(&mut **rx),
+            #[cfg(feature = "efvi")]
+            Self::Efvi(rx) => Some(&mut **rx),
             Self::File(_) | Self::Custom(_) => None,
         }
     }
@@ -177,6 +208,8 @@ impl FrameRx for AnyRx {
             Self::Exanic(q) => q.poll(max, f),
             #[cfg(feature = "afxdp")]
             Self::Afxdp(q) => q.poll(max, f),
+            #[cfg(feature = "efvi")]
+            Self::Efvi(q) => q.poll(max, f),
             // Behind a `dyn` there is no fused loop to call.
             Self::Custom(q) => {
                 let n = q.acquire(max)?;

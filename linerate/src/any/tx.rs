@@ -22,6 +22,9 @@ pub enum AnyTx {
     /// A transmit queue of an AF_XDP socket.
     #[cfg(feature = "afxdp")]
     Afxdp(Box<linerate_afxdp::XdpTx>),
+    /// A send queue of a Solarflare or AMD card.
+    #[cfg(feature = "efvi")]
+    Efvi(Box<linerate_efvi::EfviTx>),
     /// A queue that this crate does not know.
     Custom(Box<dyn FrameTx + Send>),
 }
@@ -40,6 +43,8 @@ macro_rules! each {
             AnyTx::Exanic($queue) => $body,
             #[cfg(feature = "afxdp")]
             AnyTx::Afxdp($queue) => $body,
+            #[cfg(feature = "efvi")]
+            AnyTx::Efvi($queue) => $body,
             AnyTx::Custom($queue) => $body,
         }
     };
@@ -60,6 +65,8 @@ impl AnyTx {
             Self::Exanic(_) => Some(Backend::Exanic),
             #[cfg(feature = "afxdp")]
             Self::Afxdp(_) => Some(Backend::Afxdp),
+            #[cfg(feature = "efvi")]
+            Self::Efvi(_) => Some(Backend::Efvi),
             Self::Custom(_) => None,
         }
     }
@@ -77,6 +84,8 @@ impl AnyTx {
             Self::Exanic(_) => None,
             #[cfg(feature = "afxdp")]
             Self::Afxdp(tx) => Some(&mut **tx),
+            #[cfg(feature = "efvi")]
+            Self::Efvi(tx) => Some(&mut **tx),
             Self::Custom(_) => None,
         }
     }
@@ -94,6 +103,8 @@ impl AnyTx {
             Self::Exanic(tx) => Some(&mut **tx),
             #[cfg(feature = "afxdp")]
             Self::Afxdp(tx) => Some(&mut **tx),
+            #[cfg(feature = "efvi")]
+            Self::Efvi(tx) => Some(&mut **tx),
             Self::Custom(_) => None,
         }
     }

@@ -4,6 +4,8 @@
 mod afpacket;
 #[cfg(feature = "afxdp")]
 mod afxdp;
+#[cfg(feature = "efvi")]
+mod efvi;
 #[cfg(feature = "exanic")]
 mod exanic;
 mod pcap;
@@ -91,11 +93,11 @@ pub(crate) fn open(backend: Backend, uri: &Uri, request: &Request) -> Result<Ope
         Backend::Exanic => exanic::open(uri, request),
         #[cfg(feature = "afxdp")]
         Backend::Afxdp => afxdp::open(uri, request),
-        other if other.compiled() => {
-            Err(OpenError::uri(&uri.text, format!("{other} is not there yet")))
-        }
-        other => {
-            let name = other.name();
+        #[cfg(feature = "efvi")]
+        Backend::Efvi => efvi::open(uri, request),
+        #[allow(unreachable_patterns, reason = "reached where a feature is off")]
+        absent => {
+            let name = absent.name();
             let detail = format!("this build has no {name}: add the cargo feature {name:?}");
             Err(OpenError::uri(&uri.text, detail))
         }
@@ -136,6 +138,9 @@ pub(crate) fn survey(backend: Backend, interface: &Interface) -> Result<String, 
         Backend::Exanic => exanic::survey(interface),
         #[cfg(feature = "afxdp")]
         Backend::Afxdp => afxdp::survey(interface),
-        other => Err(format!("{other} is not there yet")),
+        #[cfg(feature = "efvi")]
+        Backend::Efvi => efvi::survey(interface),
+        // A file and a simulated card are no interfaces; the others are not compiled in.
+        other => Err(format!("{other} does not serve interfaces in this build")),
     }
 }
