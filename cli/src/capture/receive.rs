@@ -15,6 +15,7 @@ use super::plan::Plan;
 use crate::failure::Failure;
 use crate::groups::{GroupCount, Groups};
 use crate::lane::LaneTx;
+use crate::threads::spawn;
 
 /// After the end, frames that came before it are looked for until none has shown up for this
 /// long: a kernel ring hands its last block over only after a timeout.
@@ -156,8 +157,7 @@ impl<I: Inspect> Receiver<I> {
 
     /// Runs it on a thread of its own.
     pub(crate) fn start(self) -> Result<JoinHandle<Received<I>>, Failure> {
-        let thread = thread::Builder::new().name("linerate-rx".into()).spawn(move || self.run());
-        thread.map_err(|e| Failure::new(format!("cannot start the receive thread: {e}")))
+        spawn("linerate-rx", move || self.run())
     }
 
     fn run(mut self) -> Received<I> {
