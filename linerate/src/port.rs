@@ -81,7 +81,8 @@ impl PortBuilder {
     }
 
     /// Joins the multicast groups among the flows, and stays joined as long as the [`Port`]
-    /// lives. On by default; turn it off when something else has joined them.
+    /// lives. On by default; turn it off when something else has joined them. (`udp` always joins,
+    /// by its own sockets.)
     pub fn join(mut self, on: bool) -> Self {
         self.join = on;
         self

@@ -11,7 +11,7 @@ use crate::port::Direction;
 use crate::uri::value::{number, switch, word};
 use crate::uri::{OptionDoc, Uri};
 
-const OPTIONS: &[OptionDoc] = &[
+pub(super) const OPTIONS: &[OptionDoc] = &[
     OptionDoc { name: "queues", values: "1 to 64" },
     OptionDoc { name: "frames", values: "512 to 1048576" },
     OptionDoc { name: "rx_ring", values: "512 to 4096 slots" },

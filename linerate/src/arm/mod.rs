@@ -81,20 +81,20 @@ impl Opened {
 pub(crate) fn open(backend: Backend, uri: &Uri, request: &Request) -> Result<Opened, OpenError> {
     match backend {
         Backend::Pcap => pcap::open(uri, request),
-        #[cfg(feature = "verbs")]
-        Backend::Verbs => verbs::open(uri, request),
-        #[cfg(feature = "udp")]
-        Backend::Udp => udp::open(uri, request),
         #[cfg(feature = "afpacket")]
         Backend::Afpacket => afpacket::open(uri, request),
-        #[cfg(feature = "sim")]
-        Backend::Sim => sim::open(uri, request),
-        #[cfg(feature = "exanic")]
-        Backend::Exanic => exanic::open(uri, request),
+        #[cfg(feature = "udp")]
+        Backend::Udp => udp::open(uri, request),
         #[cfg(feature = "afxdp")]
         Backend::Afxdp => afxdp::open(uri, request),
         #[cfg(feature = "efvi")]
         Backend::Efvi => efvi::open(uri, request),
+        #[cfg(feature = "verbs")]
+        Backend::Verbs => verbs::open(uri, request),
+        #[cfg(feature = "exanic")]
+        Backend::Exanic => exanic::open(uri, request),
+        #[cfg(feature = "sim")]
+        Backend::Sim => sim::open(uri, request),
         #[allow(unreachable_patterns, reason = "reached where a feature is off")]
         absent => {
             let name = absent.name();
@@ -107,7 +107,7 @@ pub(crate) fn open(backend: Backend, uri: &Uri, request: &Request) -> Result<Ope
 /// Does this backend serve cards of that driver at all?
 pub(crate) fn fits_driver(backend: Backend, interface: &Interface) -> Result<(), String> {
     let (drivers, maker): (&[&str], _) = match backend {
-        Backend::Efvi => (&["sfc", "sfc_ef100", "efct"], "Solarflare or AMD"),
+        Backend::Efvi => (&["sfc", "sfc_ef100", "xilinx_efct", "efct"], "Solarflare or AMD"),
         Backend::Verbs => {
             (&["mlx5_core", "mlx4_en", "mlx4_core", "mana"], "Mellanox, NVIDIA or mana")
         }
@@ -128,19 +128,62 @@ pub(crate) fn survey(backend: Backend, interface: &Interface) -> Result<String, 
         return Err(format!("the interface is down: ip link set {} up", interface.name));
     }
     match backend {
-        #[cfg(feature = "verbs")]
-        Backend::Verbs => verbs::survey(interface),
-        #[cfg(feature = "udp")]
-        Backend::Udp => udp::survey(interface),
         #[cfg(feature = "afpacket")]
         Backend::Afpacket => afpacket::survey(interface),
-        #[cfg(feature = "exanic")]
-        Backend::Exanic => exanic::survey(interface),
+        #[cfg(feature = "udp")]
+        Backend::Udp => udp::survey(interface),
         #[cfg(feature = "afxdp")]
         Backend::Afxdp => afxdp::survey(interface),
         #[cfg(feature = "efvi")]
         Backend::Efvi => efvi::survey(interface),
+        #[cfg(feature = "verbs")]
+        Backend::Verbs => verbs::survey(interface),
+        #[cfg(feature = "exanic")]
+        Backend::Exanic => exanic::survey(interface),
         // A file and a simulated card are no interfaces; the others are not compiled in.
         other => Err(format!("{other} does not serve interfaces in this build")),
+    }
+}
+
+#[cfg(all(test, feature = "full"))]
+mod tests {
+    use super::*;
+
+    /// The sections of the page on ports, by backend.
+    fn section<'a>(page: &'a str, backend: &str) -> &'a str {
+        let start = page.find(&format!("### {backend}:")).expect("every backend has its section");
+        let rest = &page[start + 4..];
+        &rest[..rest.find("### ").unwrap_or(rest.len())]
+    }
+
+    #[test]
+    fn the_page_on_ports_names_every_option() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/ports.md");
+        let Ok(page) = std::fs::read_to_string(path) else {
+            return linerate_lab::skip("the_page_on_ports_names_every_option", "no docs here");
+        };
+        let all = [
+            ("afpacket", afpacket::OPTIONS),
+            ("udp", udp::OPTIONS),
+            ("afxdp", afxdp::OPTIONS),
+            ("efvi", efvi::OPTIONS),
+            ("verbs", verbs::OPTIONS),
+            ("exanic", exanic::OPTIONS),
+            ("sim", sim::OPTIONS),
+        ];
+        for (backend, options) in all {
+            let section = section(&page, backend);
+            for option in options {
+                let name = format!("`{}`", option.name);
+                assert!(section.contains(&name), "{backend} has {name}, the page does not");
+            }
+            // And no option that is gone: the first column holds nothing else.
+            for row in section.lines().filter(|line| line.starts_with("| `")) {
+                let column = row.split('|').nth(1).unwrap_or_default();
+                for word in column.split('`').skip(1).step_by(2) {
+                    assert!(options.iter().any(|o| o.name == word), "{backend}: no {word}");
+                }
+            }
+        }
     }
 }

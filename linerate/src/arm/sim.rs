@@ -21,6 +21,12 @@ const PEER: OptionDoc =
 const CABLE: OptionDoc =
     OptionDoc { name: "cable", values: "a name: the two ports that give it are connected" };
 
+/// Which kind of Solarflare card.
+const KIND: OptionDoc = OptionDoc { name: "kind", values: "ring (SFN7000 to X2) or shared (X3)" };
+
+#[cfg(test)]
+pub(super) const OPTIONS: &[OptionDoc] = &[PEER, CABLE, KIND];
+
 const CARDS: &[&str] = &["verbs", "exanic", "efvi"];
 
 pub(super) fn open(uri: &Uri, request: &Request) -> Result<Opened, OpenError> {
@@ -130,9 +136,6 @@ fn exanic(uri: &Uri, request: &Request) -> Result<Opened, OpenError> {
     opened.keep = vec![Box::new(card)];
     Ok(opened)
 }
-
-/// Which kind of Solarflare card.
-const KIND: OptionDoc = OptionDoc { name: "kind", values: "ring (SFN7000 to X2) or shared (X3)" };
 
 fn efvi(uri: &Uri, request: &Request) -> Result<Opened, OpenError> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
