@@ -21,8 +21,6 @@ const FLUSH_AGE: Duration = Duration::from_millis(250);
 pub(crate) struct Progress {
     /// Frames recorded, those in the last buffer included.
     pub(crate) frames: AtomicU64,
-    /// Bytes recorded, likewise.
-    pub(crate) bytes: AtomicU64,
     failed: AtomicBool,
     /// What to write at the end of the file, once it is known.
     ledger: Mutex<Option<(Statistics, String)>>,
@@ -136,7 +134,6 @@ impl Task {
                     self.lane.give_back(batch);
                     done?;
                     self.progress.frames.store(self.taken, Ordering::Relaxed);
-                    self.progress.bytes.store(self.recorder.bytes(), Ordering::Relaxed);
                 }
                 Next::Dry => {
                     if self.recorder.is_stream() || flushed.elapsed() >= FLUSH_AGE {

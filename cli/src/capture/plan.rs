@@ -15,7 +15,7 @@ use crate::sequence::SeqSpec;
 /// The command line of `capture`, understood.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    port: String,
+    pub(crate) port: String,
     pub(crate) flows: Vec<FlowSpec>,
     pub(crate) target: Option<Target>,
     pub(crate) count: Option<u64>,

@@ -54,8 +54,6 @@ pub(crate) struct Sheet {
     pub(crate) counts: Counts,
     pub(crate) queue: RxStats,
     pub(crate) groups: Vec<GroupCount>,
-    /// Since the last reading?
-    pub(crate) fresh: bool,
 }
 
 impl Desk {
@@ -74,8 +72,8 @@ impl Desk {
     }
 
     /// Shows the last numbers to `f`.
-    pub(crate) fn read<T>(&self, f: impl FnOnce(&mut Sheet) -> T) -> T {
-        f(&mut self.sheet.lock().unwrap_or_else(PoisonError::into_inner))
+    pub(crate) fn read<T>(&self, f: impl FnOnce(&Sheet) -> T) -> T {
+        f(&self.sheet.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn is_wanted(&self) -> bool {
@@ -88,7 +86,6 @@ impl Desk {
             sheet.queue = *queue;
             sheet.groups.clear();
             sheet.groups.extend_from_slice(groups);
-            sheet.fresh = true;
             self.wanted.store(false, Ordering::Relaxed);
         }
     }
@@ -123,6 +120,7 @@ pub(crate) struct Received<I> {
 /// The loop before it runs.
 #[derive(Debug)]
 pub(crate) struct Receiver<I> {
+    port: String,
     cpu: Option<u32>,
     events: EventLoop<AnyRx, ()>,
     taker: RefCell<Taker<I>>,
@@ -152,7 +150,7 @@ impl<I: Inspect> Receiver<I> {
             inspector,
             end_ns: u64::MAX,
         });
-        Ok(Self { cpu: plan.cpu, events, taker, desk })
+        Ok(Self { port: plan.port.clone(), cpu: plan.cpu, events, taker, desk })
     }
 
     /// Runs it on a thread of its own.
@@ -197,7 +195,8 @@ impl<I: Inspect> Receiver<I> {
                 Err(e) if e.error.kind == ErrorKind::LinkDown => thread::sleep(LINK_NAP),
                 Err(e) => {
                     let file = self.events.queue_mut(e.queue).and_then(|(q, ())| q.failure());
-                    let failure = file.map_or_else(|| Failure::new(e), Failure::new);
+                    let here = || Failure::new(format!("{}: {}", self.port, e.error));
+                    let failure = file.map_or_else(here, Failure::new);
                     return Err(failure.remedy("what was received before is kept"));
                 }
             }

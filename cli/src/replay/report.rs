@@ -181,7 +181,7 @@ impl Summary<'_> {
                 lines.push(format!("  {:>13}  {text}", count(n)));
             }
         };
-        note(held_back, "times the port had no room: frames went out late, none was skipped");
+        note(held_back, "found no room in the port at first: sent late, none skipped");
         note(self.out_of_order, "recorded before their predecessor: sent in file order");
         note(self.cut, "cut by the recorder's snap length: sent as recorded");
         lines.push(ledger.render(paint));
