@@ -143,7 +143,7 @@ impl Summary<'_> {
         ledger.drop("too_long", self.tally.too_long);
         ledger.drop("empty", self.tally.empty);
         ledger.drop_all(self.queue.losses());
-        if self.failure.is_some() {
+        if self.failure.is_some() || self.interrupted {
             // Still in the queue of a port that sends no more.
             let settled = self.queue.completed + self.queue.lost();
             ledger.drop("unsent", self.tally.frames.saturating_sub(settled));
