@@ -11,7 +11,6 @@ mod format;
 mod groups;
 mod histogram;
 mod interface;
-mod json;
 mod lane;
 mod ledger;
 mod output;
@@ -21,7 +20,6 @@ mod recorder;
 mod replay;
 mod sequence;
 mod signals;
-mod threads;
 mod values;
 mod writer;
 

@@ -9,9 +9,8 @@ use std::time::{Duration, Instant};
 use linerate::file::Statistics;
 
 use crate::failure::{Failure, io_text};
-use crate::lane::{LaneRx, LaneTx, Next, lane};
+use crate::lane::{LaneRx, Next};
 use crate::recorder::Recorder;
-use crate::threads::{join, spawn};
 
 /// How long frames may wait in memory on a slow link before they are in the file.
 const FLUSH_AGE: Duration = Duration::from_millis(250);
@@ -21,9 +20,19 @@ const FLUSH_AGE: Duration = Duration::from_millis(250);
 pub(crate) struct Progress {
     /// Frames recorded, those in the last buffer included.
     pub(crate) frames: AtomicU64,
-    failed: AtomicBool,
+    /// Bytes recorded, likewise.
+    pub(crate) bytes: AtomicU64,
+    /// Writing has failed: there is no point in going on.
+    pub(crate) failed: AtomicBool,
     /// What to write at the end of the file, once it is known.
     ledger: Mutex<Option<(Statistics, String)>>,
+}
+
+impl Progress {
+    /// Leaves the final statistics for the end of the file. To be called before the lane ends.
+    pub(crate) fn set_ledger(&self, statistics: Statistics, comment: String) {
+        *self.ledger.lock().unwrap_or_else(PoisonError::into_inner) = Some((statistics, comment));
+    }
 }
 
 /// What became of the frames.
@@ -41,52 +50,14 @@ pub(crate) struct Written {
     pub(crate) failure: Option<Failure>,
 }
 
-/// A running writer, or none at all when nothing is to be written.
-#[derive(Debug)]
-pub(crate) struct Recording {
-    progress: Arc<Progress>,
-    thread: Option<JoinHandle<Written>>,
-}
-
-/// Starts the writer thread, with `buffer_bytes` of room between it and the lane's other end.
-/// It ends when that end is dropped.
+/// Starts the thread. It ends when the lane's other end is dropped.
 pub(crate) fn start(
-    recorder: Option<Recorder>,
-    buffer_bytes: u64,
-) -> Result<(Option<LaneTx>, Recording), Failure> {
-    let progress = Arc::new(Progress::default());
-    let Some(recorder) = recorder else {
-        return Ok((None, Recording { progress, thread: None }));
-    };
-    let (tx, lane) = lane(buffer_bytes);
-    let task = Task { recorder, lane, progress: Arc::clone(&progress), taken: 0 };
-    let thread = spawn("linerate-write", move || task.run())?;
-    Ok((Some(tx), Recording { progress, thread: Some(thread) }))
-}
-
-impl Recording {
-    /// How far it is; `None` when nothing is written.
-    pub(crate) fn progress(&self) -> Option<&Progress> {
-        self.thread.is_some().then_some(&*self.progress)
-    }
-
-    /// Has writing failed? Then there is no point in receiving more.
-    pub(crate) fn has_failed(&self) -> bool {
-        self.progress.failed.load(Ordering::Relaxed)
-    }
-
-    /// Ends the file with these statistics. `None` when nothing was written.
-    pub(crate) fn finish(
-        self,
-        lane: Option<LaneTx>,
-        statistics: Statistics,
-        comment: String,
-    ) -> Result<Option<Written>, Failure> {
-        let ledger = Some((statistics, comment));
-        *self.progress.ledger.lock().unwrap_or_else(PoisonError::into_inner) = ledger;
-        drop(lane);
-        self.thread.map(join).transpose()
-    }
+    recorder: Recorder,
+    lane: LaneRx,
+    progress: Arc<Progress>,
+) -> io::Result<JoinHandle<Written>> {
+    let run = move || Task { recorder, lane, progress, taken: 0 }.run();
+    thread::Builder::new().name("linerate-write".into()).spawn(run)
 }
 
 struct Task {
@@ -134,6 +105,7 @@ impl Task {
                     self.lane.give_back(batch);
                     done?;
                     self.progress.frames.store(self.taken, Ordering::Relaxed);
+                    self.progress.bytes.store(self.recorder.bytes(), Ordering::Relaxed);
                 }
                 Next::Dry => {
                     if self.recorder.is_stream() || flushed.elapsed() >= FLUSH_AGE {
@@ -171,6 +143,7 @@ fn remedy(error: &io::Error) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lane::lane;
     use crate::recorder::Target;
     use linerate::RxMeta;
     use linerate::file::{InterfaceOptions, Reader};
@@ -178,15 +151,16 @@ mod tests {
 
     fn record(target: Target, frames: u64) -> Written {
         let recorder = Recorder::create(target, InterfaceOptions::named("test")).unwrap();
-        let (tx, recording) = start(Some(recorder), 1).unwrap();
-        let mut tx = tx.unwrap();
+        let (mut tx, rx) = lane(1);
+        let thread = start(recorder, rx, Arc::default()).unwrap();
         for i in 0..frames {
             let frame = [i as u8; 100];
             while !tx.push(&frame, RxMeta { ts_ns: i, ..RxMeta::plain(100) }) {
                 thread::yield_now();
             }
         }
-        recording.finish(Some(tx), Statistics::default(), String::new()).unwrap().unwrap()
+        drop(tx);
+        thread.join().unwrap()
     }
 
     fn scratch(name: &str) -> PathBuf {

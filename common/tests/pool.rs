@@ -193,3 +193,16 @@ fn nonsense_sizes_are_refused() {
         assert_eq!(builder.build().unwrap_err().kind(), ErrorKind::BadArgument);
     }
 }
+
+#[test]
+fn frames_that_a_queue_gives_back_to_the_pool_are_not_missing() {
+    let pool = Pool::builder().frames(1024).huge(Huge::Never).lock(false).build().unwrap();
+    let mut cache = pool.cache();
+    // More than a queue keeps: the coldest go back to the pool.
+    for _ in 0..1000 {
+        let buf = pool.alloc(60).unwrap();
+        let (id, ..) = cache.accept(buf).unwrap();
+        assert!(cache.free(id));
+        assert_eq!(pool.outstanding(), 0);
+    }
+}

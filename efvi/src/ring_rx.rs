@@ -220,6 +220,13 @@ impl RingRx {
         unsafe { self.lib.receive_fill_level(self.vi) }
     }
 
+    /// Buffers this queue has out: with the card, in the open window, or in events that were
+    /// fetched and not shown yet. When all has been read it is [`posted`](Self::posted).
+    #[must_use]
+    pub fn lent(&self) -> u32 {
+        self.cache.lent()
+    }
+
     /// The pool that frames arrive in.
     #[must_use]
     pub fn pool(&self) -> &Pool {

@@ -8,6 +8,7 @@ use linerate_common::{
 };
 
 use crate::discard::Discards;
+use crate::error::unsupported;
 use crate::ring_rx::RingRx;
 use crate::session::Session;
 use crate::shared_rx::SharedRx;
@@ -72,8 +73,15 @@ impl EfviRx {
     /// # Errors
     ///
     /// The card does not give a queue (it may take a moment to come back from a reset): open one
-    /// with [`open_rx`](crate::open_rx) later.
+    /// with [`open_rx`](crate::open_rx) later. A queue of a set cannot come back alone: drop all
+    /// of them and call [`open_set`](crate::open_set).
     pub fn rebuild(self) -> Result<Self, SetupError> {
+        if self.session().is_in_set() {
+            let what = "a queue of a set cannot come back alone";
+            return Err(unsupported("ef_vi_alloc_from_set", what)
+                .on(format!("efvi:{}", self.session().name()))
+                .remedy("drop all queues of the set and open it again"));
+        }
         let (interface, options, flows) = either!(&self, rx => rx.recipe());
         // The card and the pool must have room before the new one is opened.
         drop(self);

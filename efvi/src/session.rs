@@ -367,6 +367,10 @@ impl Session {
         unsafe { BorrowedFd::borrow_raw(self.dh) }
     }
 
+    pub(crate) fn is_in_set(&self) -> bool {
+        self.set.is_some()
+    }
+
     pub(crate) fn name(&self) -> &str {
         &self.name
     }

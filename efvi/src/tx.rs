@@ -223,6 +223,12 @@ impl EfviTx {
         self.unknown_events
     }
 
+    /// Buffers this queue has out: sent and not reaped, and one that is or was reserved.
+    #[must_use]
+    pub fn lent(&self) -> u32 {
+        self.cache.lent()
+    }
+
     /// The pool that frames are sent from.
     #[must_use]
     pub fn pool(&self) -> &Pool {

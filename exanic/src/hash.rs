@@ -42,7 +42,7 @@ pub(crate) struct Group {
     device: Arc<Device>,
     port: u32,
     handles: Mutex<Vec<Handle>>,
-    claim: Option<Claim>,
+    _claim: Claim,
 }
 
 #[derive(Debug)]
@@ -70,7 +70,7 @@ pub(crate) fn open(
         device: Arc::clone(device),
         port,
         handles: Mutex::default(),
-        claim: Some(Claim::hashing(device.name(), port)?),
+        _claim: Claim::hashing(device.name(), port)?,
     });
     let locked = library::lock();
     // SAFETY: a live handle; the library checks the port.
@@ -111,6 +111,5 @@ impl Drop for Group {
             // group.
             unsafe { (api.release_rx_buffer)(handle.0.as_ptr()) };
         }
-        self.claim = None;
     }
 }

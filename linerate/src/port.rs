@@ -81,8 +81,7 @@ impl PortBuilder {
     }
 
     /// Joins the multicast groups among the flows, and stays joined as long as the [`Port`]
-    /// lives. On by default; turn it off when something else has joined them. (`udp` always joins,
-    /// by its own sockets.)
+    /// lives. On by default; turn it off when something else has joined them.
     pub fn join(mut self, on: bool) -> Self {
         self.join = on;
         self
@@ -239,8 +238,7 @@ pub struct PortInfo {
 }
 
 impl PortInfo {
-    /// The backend that a port with flows would be opened by first. Without flows AF_XDP is
-    /// passed over, as it would take every frame from the kernel.
+    /// The backend that [`open`](crate::open) would try first.
     #[must_use]
     pub fn best(&self) -> Option<Backend> {
         self.backends.iter().find(|c| c.verdict == Verdict::Works).map(|c| c.backend)

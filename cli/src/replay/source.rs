@@ -10,7 +10,6 @@ use linerate::file::{ETHERNET, FileError, Reader, Record};
 use super::schedule::Schedule;
 use crate::failure::Failure;
 use crate::lane::LaneTx;
-use crate::threads::spawn;
 
 /// A capture file, opened.
 #[derive(Debug)]
@@ -59,7 +58,8 @@ impl Source {
             read.out_of_order = self.schedule.out_of_order();
             read
         };
-        spawn("linerate-read", run)
+        let thread = thread::Builder::new().name("linerate-read".into()).spawn(run);
+        thread.map_err(|e| Failure::new(format!("cannot start the read thread: {e}")))
     }
 
     fn read_all(&mut self, lane: &mut LaneTx, read: &mut Read) -> Result<(), Failure> {

@@ -118,8 +118,11 @@ impl FrameCache {
         }
         if self.free.len() >= self.keep {
             self.spill();
+            self.free.push(id);
+            self.count();
+        } else {
+            self.free.push(id);
         }
-        self.free.push(id);
         true
     }
 
@@ -187,12 +190,11 @@ impl FrameCache {
         n > 0
     }
 
-    /// Gives the coldest frames back.
+    /// Gives the coldest frames back. The caller counts when it is through.
     #[cold]
     fn spill(&mut self) {
         self.pool.0.free.push(&self.free[..BATCH]);
         self.free.drain(..BATCH);
-        self.count();
     }
 
     /// Publishes how many frames this queue answers for. Only we write it: a plain store.

@@ -121,11 +121,13 @@ pub(super) struct State {
     pub(super) stop: bool,
     /// Faults of the next received frames.
     pub(super) discards: VecDeque<Option<Discard>>,
+    pub(super) wrong_length: Option<u32>,
     pub(super) hold_completions: bool,
     pub(super) ctpio_loses: bool,
     pub(super) tx_errors: u32,
     /// Shared cards: frames show their first bytes now and the rest at the next step.
     pub(super) slow_tails: bool,
+    pub(super) other_traffic: bool,
     pub(super) no_stamps: Option<c_int>,
     pub(super) refusals: HashMap<&'static str, c_int>,
     pub(super) violations: Vec<String>,
@@ -195,6 +197,12 @@ impl Card {
         while hardware::step(&self.inner) {}
     }
 
+    /// Lets the hardware do one thing: with [`slow_tails`](Self::slow_tails), half of a frame
+    /// arrives.
+    pub fn arrive(&self) {
+        hardware::step(&self.inner);
+    }
+
     /// What the program did that it may not do, since the card was made.
     #[must_use]
     pub fn violations(&self) -> Vec<String> {
@@ -227,6 +235,11 @@ impl Card {
             state.discards.push_back(None);
         }
         state.discards[n] = Some(reason);
+    }
+
+    /// The next frame received is reported with this length instead of its own.
+    pub fn wrong_length(&self, bytes: u32) {
+        lock(&self.inner.state).wrong_length = Some(bytes);
     }
 
     /// Every event queue overflows.
@@ -264,6 +277,11 @@ impl Card {
     /// rest.
     pub fn slow_tails(&self, slow: bool) {
         lock(&self.inner.state).slow_tails = slow;
+    }
+
+    /// Shared cards: other programs' frames come along on the shared receive queue.
+    pub fn other_traffic(&self, on: bool) {
+        lock(&self.inner.state).other_traffic = on;
     }
 
     /// While `Some`, receive timestamps cannot be had and the library gives this errno.

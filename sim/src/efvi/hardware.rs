@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::card::{Discard, Inner, NAP, lock};
+use super::card::{Discard, Inner, Kind, NAP, lock};
 use super::vi::Vi;
 use crate::cable::{WireFrame, WireState};
 
@@ -66,6 +66,10 @@ fn deliver(card: &Inner, vis: &[Arc<Vi>], frame: &WireFrame, slow: bool) {
     let multicast = frame.bytes.first().is_some_and(|b| b & 1 == 1);
     let many = multicast && card.settings.replication;
     let mut taken = false;
+    if lock(&card.state).other_traffic && card.kind == Kind::Shared {
+        vis.iter().for_each(|vi| vi.receive(&frame.bytes, 0, fault, slow));
+        return;
+    }
     // Filters for what is left over are asked when all others have been.
     for leftovers in [false, true] {
         for vi in vis {

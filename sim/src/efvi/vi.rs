@@ -671,7 +671,9 @@ impl Vi {
             if self.has(sys::EF_VI_RX_EVENT_MERGE) {
                 self.merge(s, flags, fault, first.then_some((at, ts_ns)));
             } else {
-                self.push(s, Hw::Rx { total: done as u32, flags, fault, at, ts_ns });
+                let wrong = lock(&self.card.state).wrong_length.take();
+                let total = wrong.unwrap_or(done as u32);
+                self.push(s, Hw::Rx { total, flags, fault, at, ts_ns });
             }
         }
     }
@@ -723,7 +725,8 @@ impl Vi {
         let mut copy = bytes.to_vec();
         copy.resize(bytes.len().max(64), 0);
         s.packets.insert(id, Packet { bytes: copy.into(), ts_ns: now_ns() });
-        let event = Hw::Ref { id, len: bytes.len() as u32, filter, fault };
+        let wrong = lock(&self.card.state).wrong_length.take();
+        let event = Hw::Ref { id, len: wrong.unwrap_or(bytes.len() as u32), filter, fault };
         if slow {
             s.arriving = Some(event);
         } else {
