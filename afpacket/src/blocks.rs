@@ -31,16 +31,13 @@ pub(crate) struct Blocks {
     left: u32,
     /// Offset of the next of them in the block.
     next: usize,
-    /// Frames of an interrupted window, to be passed over.
-    skip: u32,
     /// Did the kernel say that frames were lost before this block?
     loss: bool,
 }
 
 impl Blocks {
     pub(crate) fn new(map: Map, block_bytes: usize, blocks: usize) -> Self {
-        let (current, held, left, next, skip, loss) = (0, false, 0, 0, 0, false);
-        Self { map, block_bytes, blocks, current, held, left, next, skip, loss }
+        Self { map, block_bytes, blocks, current: 0, held: false, left: 0, next: 0, loss: false }
     }
 
     #[inline]
@@ -117,7 +114,7 @@ impl Blocks {
         };
         let Some((mut seen, end)) = seen else {
             ledger.stats.malformed += u64::from(self.left);
-            (self.left, self.skip) = (0, 0);
+            self.left = 0;
             return None;
         };
         let header = self.current * self.block_bytes + self.next;
@@ -158,7 +155,8 @@ impl Blocks {
         }
     }
 
-    /// Shows at most `max` frames.
+    /// Shows at most `max` frames. Each is a window of its own: should `f` panic, those it has not
+    /// seen wait for the next call.
     #[inline]
     pub(crate) fn poll<F: FnMut(RxFrame<'_>)>(
         &mut self,
@@ -169,10 +167,7 @@ impl Blocks {
     ) -> usize {
         let mut shown = 0;
         while shown < max && self.ready(ledger) {
-            let n = (max - shown).min(self.left as usize);
-            for i in 1..=n {
-                // Should `f` panic, `recover` passes over the rest of this window.
-                self.skip = (n - i) as u32;
+            for _ in 0..(max - shown).min(self.left as usize) {
                 let Some((header, seen)) = self.step(decoder, ledger) else { break };
                 shown += 1;
                 // SAFETY: decoded from this header; the block is given back after the loop only.
@@ -183,19 +178,9 @@ impl Blocks {
         shown
     }
 
-    /// Passes over what a panic left of a window, and gives the block back if it is used up.
-    #[inline]
-    pub(crate) fn recover(&mut self, decoder: &Decoder, ledger: &mut Ledger) {
-        while self.skip > 0 {
-            self.skip -= 1;
-            self.step(decoder, ledger);
-        }
-        self.give_back();
-    }
-
     /// Gives the current block back when all of it has been shown. No window may be open.
     #[inline]
-    fn give_back(&mut self) {
+    pub(crate) fn give_back(&mut self) {
         if self.held && self.left == 0 {
             self.status().store(libc::TP_STATUS_KERNEL, Ordering::Release);
             self.held = false;
@@ -205,7 +190,7 @@ impl Blocks {
 
     /// # Safety
     ///
-    /// `frame` is from the window that [`window`](Self::window) filled last, with no `recover` or
+    /// `frame` is from the window that [`window`](Self::window) filled last, with no `give_back` or
     /// `poll` since.
     #[inline]
     pub(crate) unsafe fn frame(&self, (header, seen): &(usize, Seen)) -> RxFrame<'_> {

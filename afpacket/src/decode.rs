@@ -103,7 +103,7 @@ impl Decoder {
             }
             at -= 4;
             len += 4;
-            wire_len += 4;
+            wire_len = wire_len.saturating_add(4);
             flags |= RxFlags::VLAN_RESTORED;
         }
         len = len.min(self.snaplen);

@@ -111,7 +111,8 @@ impl Frames {
         n
     }
 
-    /// Shows at most `max` frames, giving back each slot when it has been shown.
+    /// Shows at most `max` frames, giving back each slot when it has been shown. Each is a window
+    /// of its own: should `f` panic, those it has not seen wait for the next call.
     #[inline]
     pub(crate) fn poll<F: FnMut(RxFrame<'_>)>(
         &mut self,

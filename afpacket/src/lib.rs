@@ -53,6 +53,8 @@ mod link;
 mod options;
 mod phc;
 mod port;
+#[cfg(test)]
+mod ring_tests;
 mod rules;
 mod rx;
 mod sys;

@@ -57,26 +57,55 @@ impl Interface {
 }
 
 /// Whether the interface that `socket` was bound to, by now perhaps under another name, is there
-/// and has all of `wanted` (`IFF_UP`, `IFF_RUNNING`).
+/// and up.
 ///
 /// # Errors
 ///
 /// [`ErrorKind::DeviceGone`], [`ErrorKind::LinkDown`].
-pub(crate) fn state(socket: &Socket, wanted: c_int) -> Result<(), Error> {
-    let gone = Error::new(ErrorKind::DeviceGone, "bind");
-    let index = socket.bound_to()?;
-    if index <= 0 {
-        return Err(gone);
+pub(crate) fn is_up(socket: &Socket) -> Result<(), Error> {
+    let mut request = bound_interface(socket)?;
+    let flags = flags(socket, &mut request).map_err(gone)?;
+    match flags & libc::IFF_UP {
+        0 => Err(Error::new(ErrorKind::LinkDown, "SIOCGIFFLAGS")),
+        _ => Ok(()),
     }
+}
+
+/// Whether it has a carrier besides. The flag `IFF_RUNNING` would say so as well, but up to a
+/// second late.
+///
+/// # Errors
+///
+/// As [`is_up`].
+pub(crate) fn has_carrier(socket: &Socket) -> Result<(), Error> {
+    const ETHTOOL_GLINK: u32 = 0x0a;
+    let mut request = bound_interface(socket)?;
+    // `struct ethtool_value`: command and answer.
+    let mut value = [ETHTOOL_GLINK, 1];
+    request.ifr_ifru.ifru_data = value.as_mut_ptr().cast();
+    match socket.interface_ioctl("ETHTOOL_GLINK", libc::SIOCETHTOOL as _, &mut request) {
+        Ok(()) if value[1] == 0 => Err(Error::new(ErrorKind::LinkDown, "ETHTOOL_GLINK")),
+        // A driver that does not tell is taken to have one.
+        Ok(()) => Ok(()),
+        Err(e) if e.kind == ErrorKind::Unsupported => Ok(()),
+        Err(e) => Err(gone(e)),
+    }
+}
+
+/// A request about the interface that `socket` is bound to.
+fn bound_interface(socket: &Socket) -> Result<libc::ifreq, Error> {
     // SAFETY: ifreq is plain data.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    request.ifr_ifru.ifru_ifindex = index;
-    let named = socket.interface_ioctl("SIOCGIFNAME", libc::SIOCGIFNAME as _, &mut request);
-    match named.and_then(|()| flags(socket, &mut request)) {
-        Ok(flags) if flags & wanted == wanted => Ok(()),
-        Ok(_) => Err(Error::new(ErrorKind::LinkDown, "SIOCGIFFLAGS")),
-        Err(e) if e.errno == libc::ENODEV => Err(gone),
-        Err(e) => Err(e),
+    request.ifr_ifru.ifru_ifindex = socket.bound_to()?;
+    socket.interface_ioctl("SIOCGIFNAME", libc::SIOCGIFNAME as _, &mut request).map_err(gone)?;
+    Ok(request)
+}
+
+/// An interface can go between two calls.
+fn gone(e: Error) -> Error {
+    match e.errno {
+        libc::ENODEV => Error { kind: ErrorKind::DeviceGone, ..e },
+        _ => e,
     }
 }
 

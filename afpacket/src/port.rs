@@ -281,6 +281,13 @@ fn open_tx(
     if options.qdisc_bypass {
         socket.set_packet("PACKET_QDISC_BYPASS", libc::PACKET_QDISC_BYPASS, 1_i32)?;
     }
+    // The default holds about a hundred long frames: less than a group. Beyond the limit of
+    // net.core.wmem_max it takes CAP_NET_ADMIN; without, the limit is what we get.
+    let buffer = 4_i32 << 20;
+    let level = libc::SOL_SOCKET;
+    let _ = socket
+        .set("SO_SNDBUFFORCE", level, libc::SO_SNDBUFFORCE, buffer)
+        .or_else(|_| socket.set("SO_SNDBUF", level, libc::SO_SNDBUF, buffer));
     // Protocol 0: a socket that only sends.
     socket.bind(interface.index, 0)?;
     Ok(PacketTx::new(socket, interface.max_frame() as usize, options.tx_slots as usize))

@@ -87,7 +87,7 @@ impl PacketRx {
         // The kernel notes an error on the socket when the interface goes; reading clears it.
         if self.ledger.socket.take_error()? != 0 || self.is_down {
             self.is_down = true;
-            link::state(&self.ledger.socket, libc::IFF_UP)?;
+            link::is_up(&self.ledger.socket)?;
             self.is_down = false;
         }
         Ok(())
@@ -137,7 +137,7 @@ impl FrameRx for PacketRx {
     fn release(&mut self) {
         self.open = 0;
         match &mut self.ring {
-            RxRing::Blocks(ring) => ring.recover(&self.decoder, &mut self.ledger),
+            RxRing::Blocks(ring) => ring.give_back(),
             RxRing::Frames(ring) => ring.give_back(),
         }
     }

@@ -4,6 +4,7 @@ use std::ffi::CString;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr::NonNull;
+use std::time::Duration;
 
 use libc::{c_int, sock_filter};
 use linerate_common::{Error, ErrorKind, last_errno};
@@ -23,6 +24,12 @@ impl Socket {
         check("socket(AF_PACKET)", fd)?;
         // SAFETY: a fresh descriptor that nobody else owns.
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// A socket that is no packet socket, for tests that only need to have one.
+    #[cfg(test)]
+    pub(crate) fn fake() -> Self {
+        Self(std::os::unix::net::UnixDatagram::unbound().expect("a socket").into())
     }
 
     pub(crate) fn set<T: Copy>(
@@ -126,6 +133,13 @@ impl Socket {
         check(op, rc)
     }
 
+    /// Sleeps until the kernel takes frames again, or the time is over.
+    pub(crate) fn wait_writable(&self, timeout: Duration) {
+        let mut poll = libc::pollfd { fd: self.raw(), events: libc::POLLOUT, revents: 0 };
+        // SAFETY: one pollfd that outlives the call. Whatever it returns, the caller looks again.
+        unsafe { libc::poll(&mut poll, 1, timeout.as_millis() as c_int) };
+    }
+
     pub(crate) fn raw(&self) -> c_int {
         self.0.as_raw_fd()
     }
@@ -177,6 +191,17 @@ impl Map {
             Some(byte) if start != libc::MAP_FAILED => Ok(Self { start: byte, len }),
             _ => Err(Error::last_os("mmap")),
         }
+    }
+
+    /// Memory of our own that plays the ring in tests.
+    #[cfg(test)]
+    pub(crate) fn anonymous(len: usize) -> Self {
+        let (read_write, flags) =
+            (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        // SAFETY: a new mapping at an address of the kernel's choice.
+        let start = unsafe { libc::mmap(std::ptr::null_mut(), len, read_write, flags, -1, 0) };
+        assert_ne!(start, libc::MAP_FAILED);
+        Self { start: NonNull::new(start.cast()).expect("mapped"), len }
     }
 
     /// The byte at `offset`.

@@ -8,8 +8,9 @@
 //! 0.44, one `send` for each frame 0.48.
 
 use std::fmt;
+use std::time::{Duration, Instant};
 
-use linerate_common::{Error, ErrorKind, FrameTx, TxStats, last_errno};
+use linerate_common::{Error, FrameTx, TxStats, last_errno};
 
 use crate::link;
 use crate::sys::Socket;
@@ -18,9 +19,9 @@ use crate::sys::Socket;
 ///
 /// * `commit` sends nothing but when it fills the last slot; `kick` sends all in one system call
 ///   for each 1,024 frames. Slots come back with it: the kernel copies.
-/// * **Back-pressure.** When the kernel's buffer or the device's queue is full, what it did not
-///   take stays queued in order, `kick` returns `Ok`, and the next `kick` or `reap` tries again.
-///   A frame is never sent twice.
+/// * **Back-pressure.** While the kernel's buffer or the device's queue is full, `kick` waits and
+///   tries again; it gives up with an error after 100 ms without any progress. What was not taken
+///   stays queued in order for the next `kick` or `reap`. A frame is never sent twice.
 /// * **Losses.** `refused` counts frames that the kernel calls invalid: shorter than 14 bytes, or
 ///   over MTU + 14 bytes, which it allows with an 802.1Q tag in front only (then MTU + 18). What the kernel drops behind the socket
 ///   (a veth peer that is too slow, for one) shows in the interface's counters only.
@@ -45,9 +46,10 @@ pub struct PacketTx {
     stats: TxStats,
     /// Slots that came back since the last `reap`.
     returned: usize,
-    /// A failure met by `commit` or `reap`, for the next `kick` to report.
-    failure: Option<Error>,
 }
+
+/// How long `kick` waits for a full queue to move.
+const PATIENCE: Duration = Duration::from_millis(100);
 
 // SAFETY: the raw pointers in `messages` and `vectors` point into the queue's own boxes; they are
 // written anew before each system call that reads them.
@@ -73,13 +75,11 @@ impl PacketTx {
             vectors: vec![vector; slots].into(),
             stats: TxStats::default(),
             returned: 0,
-            failure: None,
         }
     }
 
-    /// Hands over what is queued, as far as the kernel takes it.
+    /// Hands over what is queued. `EAGAIN` or `ENOBUFS`: the kernel takes no more just now.
     fn flush(&mut self) -> Result<(), Error> {
-        let mut retried = false;
         while self.sent < self.filled {
             let errno = match self.send_group() {
                 Ok(n) => {
@@ -99,12 +99,6 @@ impl PacketTx {
                     self.stats.refused += 1;
                     self.advance(1);
                 }
-                // The socket remembers that the interface was down at some time since; only the
-                // second answer is about now.
-                libc::ENETDOWN if !retried => retried = true,
-                libc::EAGAIN => return Ok(()),
-                // The device's queue is full, or there is no carrier: then it stays full.
-                libc::ENOBUFS => return link::state(&self.socket, libc::IFF_RUNNING),
                 errno => return Err(Error::os("sendmmsg", errno)),
             }
         }
@@ -135,6 +129,12 @@ impl PacketTx {
         if n < 0 { Err(last_errno()) } else { Ok(n as usize) }
     }
 
+    /// [`flush`](Self::flush) where no error can be returned: the next `kick` meets it again.
+    #[cold]
+    fn try_flush(&mut self) {
+        let _ = self.flush();
+    }
+
     fn advance(&mut self, n: usize) {
         self.sent += n;
         self.returned += n;
@@ -161,7 +161,7 @@ impl FrameTx for PacketTx {
             return None;
         }
         if self.filled == self.slots {
-            self.reap_queued();
+            self.try_flush();
             if self.filled == self.slots {
                 return None;
             }
@@ -180,39 +180,45 @@ impl FrameTx for PacketTx {
         self.lens[self.filled] = len as u32;
         self.filled += 1;
         if self.filled == self.slots {
-            self.reap_queued();
+            self.try_flush();
         }
     }
 
     fn kick(&mut self) -> Result<(), Error> {
-        let earlier = self.failure.take();
-        self.flush()?;
-        // What failed before went well now, unless it was about something that does not return.
-        match earlier {
-            Some(e) if e.kind == ErrorKind::Os => Err(e),
-            _ => Ok(()),
+        let mut stuck: Option<(Instant, u64)> = None;
+        loop {
+            let e = match self.flush() {
+                Err(e) if matches!(e.errno, libc::EAGAIN | libc::ENOBUFS) => e,
+                other => return other,
+            };
+            // Without a carrier the device's queue stays full.
+            link::has_carrier(&self.socket)?;
+            match stuck {
+                Some((since, frames)) if frames == self.stats.frames => {
+                    if since.elapsed() > PATIENCE {
+                        return Err(e);
+                    }
+                }
+                _ => stuck = Some((Instant::now(), self.stats.frames)),
+            }
+            // A full device queue wakes nobody.
+            if e.errno == libc::EAGAIN {
+                self.socket.wait_writable(PATIENCE);
+            } else {
+                std::thread::yield_now();
+            }
         }
     }
 
     fn reap(&mut self) -> usize {
         if self.sent > 0 {
-            self.reap_queued();
+            self.try_flush();
         }
         std::mem::take(&mut self.returned)
     }
 
     fn stats(&mut self) -> TxStats {
         self.stats
-    }
-}
-
-impl PacketTx {
-    /// [`flush`](Self::flush) where no error can be returned.
-    #[cold]
-    fn reap_queued(&mut self) {
-        if let Err(e) = self.flush() {
-            self.failure = Some(e);
-        }
     }
 }
 

@@ -4,13 +4,14 @@
 //! them off the lane; the main thread shows progress and decides when to end. The receive loop
 //! never waits for the others.
 
+mod live;
 mod plan;
 mod receive;
 mod report;
+mod table;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use linerate::file::{InterfaceOptions, Statistics};
@@ -21,15 +22,18 @@ use crate::args::CaptureArgs;
 use crate::failure::Failure;
 use crate::groups::GroupCount;
 use crate::interface::{self, Bracket};
-use crate::lane::lane;
+use crate::json::Identity;
 use crate::output::Output;
 use crate::recorder::Recorder;
 use crate::signals::Interrupt;
-use crate::writer::{self, Progress, Written};
+use crate::threads::{check_cpu, join};
+use crate::writer::{self, Written};
 
 pub(crate) use plan::Plan;
 pub(crate) use receive::{Counts, Desk, Inspect, Received, Receiver};
-pub(crate) use report::{GroupLine, comment, group_lines, group_table};
+pub(crate) use table::{GroupLine, group_lines, group_table};
+
+use live::Live;
 
 /// How often the main thread looks at the clock.
 const TICK: Duration = Duration::from_millis(20);
@@ -42,63 +46,54 @@ pub(crate) fn run(args: &CaptureArgs, out: &mut Output) -> Result<(), Failure> {
     }
     let interrupt = Interrupt::install()?;
     let stop = StopHandle::new().map_err(Failure::new)?;
-    plan.check_cpu()?;
+    check_cpu(plan.cpu)?;
 
     let whole_interface = plan.whole_interface();
     let interface = plan.interface();
     let before_open = whole_interface.then(|| interface::counters(interface)).flatten();
-    let port = open(args, &plan)?;
+    let mut port = open(args, &plan)?;
     let whole_interface = whole_interface && port.backend() == Backend::Afpacket;
     let after_open = whole_interface.then(|| interface::counters(interface)).flatten();
     describe(&port, &plan, out);
 
-    let identity = report::Identity::of(&port);
+    let identity = Identity::of(&port);
+    plan.check_queues(&mut port.rx)?;
     let recorder = match &plan.target {
         Some(target) => Some(Recorder::create(target.clone(), options(&port, &plan))?),
         None => None,
     };
     let writes_to = recorder.as_ref().map(Recorder::name);
-    let progress = Arc::new(Progress::default());
-    let (lane_tx, writer) = match recorder {
-        Some(recorder) => {
-            let (tx, rx) = lane(plan.buffer_bytes);
-            let thread = writer::start(recorder, rx, Arc::clone(&progress))
-                .map_err(|e| Failure::new(format!("cannot start the writer thread: {e}")))?;
-            (Some(tx), Some(thread))
-        }
-        None => (None, None),
-    };
+    let (lane, recording) = writer::start(recorder, plan.buffer_bytes)?;
 
     let mut presence = Presence::of(port.backend(), interface);
     let (queues, _, guard) = port.into_parts();
     let desk = Arc::new(Desk::new(&plan));
-    let receiver = Receiver::new(&plan, queues, lane_tx, (), Arc::clone(&desk), &stop)?;
+    let receiver = Receiver::new(&plan, queues, lane, (), Arc::clone(&desk), &stop)?;
     let begun = Instant::now();
     let receiver = receiver.start()?;
 
     // Until the end: somebody asks for it, the time is up, or the receive loop ended by itself.
-    let name_groups =
-        |counts: &[GroupCount]| report::group_lines(&plan.flows, counts, plan.seq.is_some());
-    let mut live = report::Live::new(&identity, out);
+    let name_groups = |counts: &[GroupCount]| group_lines(&plan.flows, counts, plan.seq.is_some());
+    let mut live = Live::new(&identity, out);
     let deadline = plan.duration.map(|d| begun + d);
     while !receiver.is_finished() {
         let now = Instant::now();
         if interrupt.asked()
             || deadline.is_some_and(|end| now >= end)
-            || progress.failed.load(Ordering::Relaxed)
+            || recording.has_failed()
             || out.closed()
             || presence.is_lost(now)
         {
             break;
         }
-        live.tick(&desk, writer.as_ref().map(|_| &*progress), &name_groups, out);
+        live.tick(&desk, recording.progress(), &name_groups, out);
         let left = deadline.map_or(TICK, |end| end.saturating_duration_since(now));
         thread::sleep(TICK.min(left));
     }
     let seconds = begun.elapsed().as_secs_f64();
     let at_end = after_open.and_then(|_| interface::counters(interface));
     stop.stop();
-    let received = join(receiver, "receive")?;
+    let received = join(receiver)?;
     let after_end = at_end.and_then(|_| interface::counters(interface));
     let bracket = match (before_open, after_open, at_end, after_end) {
         (Some(before_open), Some(after_open), Some(at_end), Some(after_end)) => {
@@ -116,12 +111,7 @@ pub(crate) fn run(args: &CaptureArgs, out: &mut Output) -> Result<(), Failure> {
         ..Statistics::of(&queue, expected)
     };
     let draft = report::ledger(&counts, &queue, bracket.as_ref(), expected, None);
-    progress.set_ledger(statistics, report::comment(&draft));
-    drop(lane);
-    let written = match writer {
-        Some(thread) => Some(join(thread, "writer")?),
-        None => None,
-    };
+    let written = recording.finish(lane, statistics, draft.comment())?;
     out.end_live();
 
     let delivered = written.as_ref().map_or(counts.frames, |w| w.frames);
@@ -194,11 +184,6 @@ pub(crate) fn options(port: &Port, plan: &Plan) -> InterfaceOptions {
         snap_len: plan.snaplen.unwrap_or(0),
         ..InterfaceOptions::default()
     }
-}
-
-/// The thread's result; a panic there is a bug here.
-pub(crate) fn join<T>(thread: JoinHandle<T>, what: &str) -> Result<T, Failure> {
-    thread.join().map_err(|_| Failure::new(format!("the {what} thread panicked; please report it")))
 }
 
 /// Notices when the interface goes away. A packet socket that is bound to it stays silent for

@@ -18,17 +18,18 @@ use linerate::loops::StopHandle;
 use linerate::{Direction, Port, RxFrame};
 
 use crate::args::DemoArgs;
-use crate::capture::{self, Desk, Inspect, Plan, Received, Receiver, join};
+use crate::capture::{self, Desk, Inspect, Plan, Received, Receiver};
 use crate::failure::Failure;
 use crate::groups::payload;
 use crate::histogram;
-use crate::lane::lane;
+use crate::json::Identity;
 use crate::ledger::Ledger;
 use crate::output::Output;
 use crate::recorder::{Recorder, Target};
 use crate::sequence::SeqSpec;
 use crate::signals::Interrupt;
-use crate::writer::{self, Progress, Written};
+use crate::threads::join;
+use crate::writer;
 
 use arbiter::Arbiter;
 use feed::{Addresses, CHANNELS, FIRST_SEQ};
@@ -55,28 +56,19 @@ pub(crate) fn run(args: &DemoArgs, out: &Output) -> Result<(), Failure> {
 
     let recorder = record(args.write.as_deref(), &port, &plan, out)?;
     let file = recorder.as_ref().map(Recorder::name);
-    let progress = Arc::new(Progress::default());
-    let (lane_tx, writer) = match recorder {
-        Some(recorder) => {
-            let (tx, rx) = lane(plan.buffer_bytes);
-            let thread = writer::start(recorder, rx, Arc::clone(&progress))
-                .map_err(|e| Failure::new(format!("cannot start the writer thread: {e}")))?;
-            (Some(tx), Some(thread))
-        }
-        None => (None, None),
-    };
-    let (uri, backend) = (port.uri().to_owned(), port.backend());
+    let (lane, recording) = writer::start(recorder, plan.buffer_bytes)?;
+    let identity = Identity::of(&port);
     let choice = port.choice().to_vec();
     let (queues, _, guard) = port.into_parts();
     let desk = Arc::new(Desk::new(&plan));
     let inspector = Inspector::new();
-    let receiver = Receiver::new(&plan, queues, lane_tx, inspector, Arc::clone(&desk), &stop)?;
+    let receiver = Receiver::new(&plan, queues, lane, inspector, Arc::clone(&desk), &stop)?;
     let receiver = receiver.start()?;
 
     let shared = Arc::new(publish::Shared::default());
     let duration = Duration::from_secs_f64(args.duration);
     let publisher = publish::start(tx, Arc::clone(&addresses), duration, Arc::clone(&shared))?;
-    let mut live = Live::new(&uri, backend.name(), args.duration);
+    let mut live = Live::new(&identity, args.duration);
     while !publisher.is_finished() {
         if interrupt.asked() || receiver.is_finished() || out.closed() {
             shared.stop.store(true, Ordering::Relaxed);
@@ -84,10 +76,10 @@ pub(crate) fn run(args: &DemoArgs, out: &Output) -> Result<(), Failure> {
         live.tick(&desk, out);
         thread::sleep(Duration::from_millis(20));
     }
-    let published = join(publisher, "feed")?;
+    let published = join(publisher)?;
     catch_up(&published, &desk, &|| receiver.is_finished());
     stop.stop();
-    let received = join(receiver, "receive")?;
+    let received = join(receiver)?;
     drop(guard);
 
     let Received { lane, counts, queue, groups, inspector, failure: queue_failure } = received;
@@ -97,12 +89,7 @@ pub(crate) fn run(args: &DemoArgs, out: &Output) -> Result<(), Failure> {
     ledger.drop("writer_queue_full", counts.refused);
     ledger.delivered -= counts.refused;
     let statistics = Statistics::of(&queue, ledger.delivered);
-    progress.set_ledger(statistics, capture::comment(&ledger));
-    drop(lane);
-    let written = match writer {
-        Some(thread) => join(thread, "writer")?,
-        None => Written::default(),
-    };
+    let written = recording.finish(lane, statistics, ledger.comment())?.unwrap_or_default();
     if let Some((name, n)) = written.lost {
         ledger.drop(name, n);
         ledger.delivered = written.frames;
@@ -112,8 +99,7 @@ pub(crate) fn run(args: &DemoArgs, out: &Output) -> Result<(), Failure> {
     let Published { failure: feed_failure, .. } = &published;
     let failure = written.failure.or(queue_failure).or_else(|| feed_failure.clone());
     let report = Report {
-        port: &uri,
-        backend: backend.name(),
+        identity: &identity,
         choice: &choice,
         published: &published,
         counts: &counts,

@@ -2,8 +2,20 @@
 
 use std::collections::BTreeMap;
 
+use serde::Serialize;
+
 use crate::format::{count, signed};
 use crate::output::Paint;
+
+/// The ledger as JSON fields.
+#[derive(Serialize)]
+pub(crate) struct LedgerFields<'a> {
+    wire: u64,
+    wire_is: &'static str,
+    delivered: u64,
+    dropped: &'a BTreeMap<&'static str, u64>,
+    unexplained: i64,
+}
 
 /// `wire = delivered + Σ dropped + unexplained`, over the whole run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +60,29 @@ impl Ledger {
         let known = i128::from(self.delivered) + i128::from(self.lost());
         let rest = i128::from(self.wire) - known;
         i64::try_from(rest).unwrap_or(if rest < 0 { i64::MIN } else { i64::MAX })
+    }
+
+    /// As JSON fields.
+    pub(crate) fn fields(&self) -> LedgerFields<'_> {
+        LedgerFields {
+            wire: self.wire,
+            wire_is: self.wire_is,
+            delivered: self.delivered,
+            dropped: &self.dropped,
+            unexplained: self.unexplained(),
+        }
+    }
+
+    /// In one line, for a capture file.
+    pub(crate) fn comment(&self) -> String {
+        let lost: String = self.dropped.iter().map(|(name, n)| format!(" + {name} {n}")).collect();
+        format!(
+            "wire {} ({}) = delivered {}{lost} + unexplained {}",
+            self.wire,
+            self.wire_is,
+            self.delivered,
+            self.unexplained()
+        )
     }
 
     /// The ledger as lines of at most 80 columns.

@@ -11,6 +11,7 @@ mod format;
 mod groups;
 mod histogram;
 mod interface;
+mod json;
 mod lane;
 mod ledger;
 mod output;
@@ -20,6 +21,7 @@ mod recorder;
 mod replay;
 mod sequence;
 mod signals;
+mod threads;
 mod values;
 mod writer;
 

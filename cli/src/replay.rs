@@ -19,9 +19,11 @@ use linerate::{Direction, Port};
 
 use crate::args::ReplayArgs;
 use crate::failure::Failure;
+use crate::json::Identity;
 use crate::lane::lane;
 use crate::output::Output;
 use crate::signals::Interrupt;
+use crate::threads::{check_cpu, join, spawn};
 
 use report::{Live, Summary};
 use schedule::Schedule;
@@ -36,10 +38,7 @@ const AHEAD_BYTES: u64 = 16_000_000;
 pub(crate) fn run(args: &ReplayArgs, out: &mut Output) -> Result<(), Failure> {
     // What can be wrong with the file is found before anything is opened or sent.
     let source = Source::open(&args.file, args.times, Schedule::new(args.speed))?;
-    if let Some(cpu) = args.cpu {
-        let probe = thread::spawn(move || pin_to_cpu(cpu)).join().unwrap_or(Ok(()));
-        probe.map_err(|e| Failure::usage(format!("--cpu {cpu}: {e}")))?;
-    }
+    check_cpu(args.cpu)?;
     let interrupt = Interrupt::install()?;
     let mut port = open(&args.port)?;
     for notice in port.notices() {
@@ -48,9 +47,9 @@ pub(crate) fn run(args: &ReplayArgs, out: &mut Output) -> Result<(), Failure> {
     for candidate in port.choice() {
         out.detail(&format!("{}: {}: {}", candidate.backend, candidate.verdict, candidate.reason));
     }
-    let (uri, backend) = (port.uri().to_owned(), port.backend().name());
+    let identity = Identity::of(&port);
     let Some(tx) = port.tx.take() else {
-        return Err(Failure::new(format!("{uri} cannot send"))
+        return Err(Failure::new(format!("{} cannot send", identity.port))
             .remedy("list the ports that can: linerate ports"));
     };
 
@@ -59,19 +58,16 @@ pub(crate) fn run(args: &ReplayArgs, out: &mut Output) -> Result<(), Failure> {
     let reader = source.start(lane_tx)?;
     let sender = Sender::new(tx, lane_rx, args, Arc::clone(&shared));
     let cpu = args.cpu;
-    let sender = thread::Builder::new()
-        .name("linerate-tx".into())
-        .spawn(move || {
-            if let Some(cpu) = cpu {
-                // Tried before on another thread: it works.
-                let _ = pin_to_cpu(cpu);
-            }
-            sender.run()
-        })
-        .map_err(|e| Failure::new(format!("cannot start the send thread: {e}")))?;
+    let sender = spawn("linerate-tx", move || {
+        if let Some(cpu) = cpu {
+            // Tried before on another thread: it works.
+            let _ = pin_to_cpu(cpu);
+        }
+        sender.run()
+    })?;
 
     let begun = Instant::now();
-    let mut live = Live::new(&uri, backend, begun);
+    let mut live = Live::new(&identity, begun);
     let mut interrupted = false;
     while !sender.is_finished() {
         if interrupt.asked() || out.closed() {
@@ -81,17 +77,14 @@ pub(crate) fn run(args: &ReplayArgs, out: &mut Output) -> Result<(), Failure> {
         live.tick(&shared, out);
         thread::sleep(TICK);
     }
-    let panicked = |what| Failure::new(format!("the {what} thread panicked; please report it"));
-    let Sent { tally, errors, queue, seconds, failure: send_failure } =
-        sender.join().map_err(|_| panicked("send"))?;
-    let read = reader.join().map_err(|_| panicked("read"))?;
+    let Sent { tally, errors, queue, seconds, failure: send_failure } = join(sender)?;
+    let read = join(reader)?;
     drop(port);
     out.end_live();
 
     let failure = send_failure.or(read.failure);
     let summary = Summary {
-        port: &uri,
-        backend,
+        identity: &identity,
         args,
         seconds,
         tally: &tally,

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use linerate::file::Statistics;
 
 use crate::failure::{Failure, io_text};
-use crate::lane::{LaneRx, Next};
+use crate::lane::{LaneRx, LaneTx, Next, lane};
 use crate::recorder::Recorder;
+use crate::threads::{join, spawn};
 
 /// How long frames may wait in memory on a slow link before they are in the file.
 const FLUSH_AGE: Duration = Duration::from_millis(250);
@@ -20,19 +21,9 @@ const FLUSH_AGE: Duration = Duration::from_millis(250);
 pub(crate) struct Progress {
     /// Frames recorded, those in the last buffer included.
     pub(crate) frames: AtomicU64,
-    /// Bytes recorded, likewise.
-    pub(crate) bytes: AtomicU64,
-    /// Writing has failed: there is no point in going on.
-    pub(crate) failed: AtomicBool,
+    failed: AtomicBool,
     /// What to write at the end of the file, once it is known.
     ledger: Mutex<Option<(Statistics, String)>>,
-}
-
-impl Progress {
-    /// Leaves the final statistics for the end of the file. To be called before the lane ends.
-    pub(crate) fn set_ledger(&self, statistics: Statistics, comment: String) {
-        *self.ledger.lock().unwrap_or_else(PoisonError::into_inner) = Some((statistics, comment));
-    }
 }
 
 /// What became of the frames.
@@ -50,14 +41,52 @@ pub(crate) struct Written {
     pub(crate) failure: Option<Failure>,
 }
 
-/// Starts the thread. It ends when the lane's other end is dropped.
-pub(crate) fn start(
-    recorder: Recorder,
-    lane: LaneRx,
+/// A running writer, or none at all when nothing is to be written.
+#[derive(Debug)]
+pub(crate) struct Recording {
     progress: Arc<Progress>,
-) -> io::Result<JoinHandle<Written>> {
-    let run = move || Task { recorder, lane, progress, taken: 0 }.run();
-    thread::Builder::new().name("linerate-write".into()).spawn(run)
+    thread: Option<JoinHandle<Written>>,
+}
+
+/// Starts the writer thread, with `buffer_bytes` of room between it and the lane's other end.
+/// It ends when that end is dropped.
+pub(crate) fn start(
+    recorder: Option<Recorder>,
+    buffer_bytes: u64,
+) -> Result<(Option<LaneTx>, Recording), Failure> {
+    let progress = Arc::new(Progress::default());
+    let Some(recorder) = recorder else {
+        return Ok((None, Recording { progress, thread: None }));
+    };
+    let (tx, lane) = lane(buffer_bytes);
+    let task = Task { recorder, lane, progress: Arc::clone(&progress), taken: 0 };
+    let thread = spawn("linerate-write", move || task.run())?;
+    Ok((Some(tx), Recording { progress, thread: Some(thread) }))
+}
+
+impl Recording {
+    /// How far it is; `None` when nothing is written.
+    pub(crate) fn progress(&self) -> Option<&Progress> {
+        self.thread.is_some().then_some(&*self.progress)
+    }
+
+    /// Has writing failed? Then there is no point in receiving more.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.progress.failed.load(Ordering::Relaxed)
+    }
+
+    /// Ends the file with these statistics. `None` when nothing was written.
+    pub(crate) fn finish(
+        self,
+        lane: Option<LaneTx>,
+        statistics: Statistics,
+        comment: String,
+    ) -> Result<Option<Written>, Failure> {
+        let ledger = Some((statistics, comment));
+        *self.progress.ledger.lock().unwrap_or_else(PoisonError::into_inner) = ledger;
+        drop(lane);
+        self.thread.map(join).transpose()
+    }
 }
 
 struct Task {
@@ -105,7 +134,6 @@ impl Task {
                     self.lane.give_back(batch);
                     done?;
                     self.progress.frames.store(self.taken, Ordering::Relaxed);
-                    self.progress.bytes.store(self.recorder.bytes(), Ordering::Relaxed);
                 }
                 Next::Dry => {
                     if self.recorder.is_stream() || flushed.elapsed() >= FLUSH_AGE {
@@ -143,7 +171,6 @@ fn remedy(error: &io::Error) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lane::lane;
     use crate::recorder::Target;
     use linerate::RxMeta;
     use linerate::file::{InterfaceOptions, Reader};
@@ -151,16 +178,15 @@ mod tests {
 
     fn record(target: Target, frames: u64) -> Written {
         let recorder = Recorder::create(target, InterfaceOptions::named("test")).unwrap();
-        let (mut tx, rx) = lane(1);
-        let thread = start(recorder, rx, Arc::default()).unwrap();
+        let (tx, recording) = start(Some(recorder), 1).unwrap();
+        let mut tx = tx.unwrap();
         for i in 0..frames {
             let frame = [i as u8; 100];
             while !tx.push(&frame, RxMeta { ts_ns: i, ..RxMeta::plain(100) }) {
                 thread::yield_now();
             }
         }
-        drop(tx);
-        thread.join().unwrap()
+        recording.finish(Some(tx), Statistics::default(), String::new()).unwrap().unwrap()
     }
 
     fn scratch(name: &str) -> PathBuf {

@@ -6,7 +6,7 @@ mod common;
 
 use std::os::unix::process::CommandExt;
 
-use common::{Scratch, frames, json, linerate};
+use common::{Running, Scratch, frames, json, linerate};
 use linerate_lab::{lab_or_skip, skip};
 use serde_json::Value;
 
@@ -47,6 +47,16 @@ fn the_demo_accounts_for_every_frame() {
         assert_eq!(ended.code, Some(0), "{port}: {ended:?}");
         assert_sound(&ended.last, &file);
     }
+}
+
+#[test]
+fn an_interrupted_demo_still_reports() {
+    let lab = lab_or_skip!();
+    let dir = Scratch::new("interrupted");
+    let file = dir.path("demo.pcapng");
+    let ended = lab.in_a(|| Running::start(&["demo", "-d", "600", "-w", &file]).interrupt());
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_sound(&ended.last, &file);
 }
 
 #[test]

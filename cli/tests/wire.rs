@@ -103,6 +103,21 @@ fn passes_and_a_rewritten_mac_address() {
 }
 
 #[test]
+fn an_interrupted_replay_ends_with_its_summary() {
+    let lab = lab_or_skip!();
+    bare_cable(&lab);
+    let dir = Scratch::new("interrupted");
+    let file = dir.path("in.pcap");
+    write_pcap(&file, &mixed_frames(1_000, 100_000_000));
+    let mut replay = lab.in_a(|| Running::start(&["replay", &file, "-o", "afpacket:w0"]));
+    let ended = replay.interrupt();
+    assert_eq!((ended.code, &ended.last["interrupted"]), (Some(0), &true.into()), "{ended:?}");
+    let frames = ended.last["frames"].as_u64().unwrap();
+    assert!((1..1_000).contains(&frames), "{ended:?}");
+    assert_eq!((&ended.last["final"], &ended.last["unexplained"]), (&true.into(), &0.into()));
+}
+
+#[test]
 fn frames_too_long_for_the_port_are_counted_not_fatal() {
     let lab = lab_or_skip!();
     bare_cable(&lab);

@@ -5,7 +5,7 @@
 
 mod bench;
 
-use bench::{Bench, frame, seq};
+use bench::{Bench, frame};
 use linerate_common::pool::{Huge, Pool};
 use linerate_common::{Buf, BufTx, ErrorKind, FrameRx, FrameTx};
 use linerate_efvi::{EfviRx, EfviTx, SendPath};

@@ -6,8 +6,10 @@ const UDEV: &str = "allow it to your group: \
     echo 'KERNEL==\"exanic[0-9]*\", GROUP=\"trading\", MODE=\"0660\"' \
     | sudo tee /etc/udev/rules.d/60-exanic.rules && sudo udevadm trigger";
 
+const LIST: &str = "list interfaces and their drivers: linerate ports";
+
 /// Texts of the library (and of the kernel's errno inside them), what they mean and the remedy.
-const KNOWN: [(&str, ErrorKind, &str); 9] = [
+const KNOWN: [(&str, ErrorKind, &str); 10] = [
     (
         "device open failed: No such file",
         ErrorKind::DeviceGone,
@@ -36,7 +38,9 @@ const KNOWN: [(&str, ErrorKind, &str); 9] = [
         "the port's rules are all taken, by any program (128 IP, 64 MAC on most cards), or flow \
          hashing is on",
     ),
-    ("not an ExaNIC", ErrorKind::Unsupported, "list interfaces and their drivers: linerate ports"),
+    ("not an ExaNIC", ErrorKind::Unsupported, LIST),
+    // Said of interfaces whose driver does not answer ethtool as well.
+    ("interface not found", ErrorKind::Unsupported, LIST),
 ];
 
 /// A failed call of the library with the text it left.

@@ -42,7 +42,7 @@ pub(crate) struct Group {
     device: Arc<Device>,
     port: u32,
     handles: Mutex<Vec<Handle>>,
-    _claim: Claim,
+    claim: Option<Claim>,
 }
 
 #[derive(Debug)]
@@ -70,7 +70,7 @@ pub(crate) fn open(
         device: Arc::clone(device),
         port,
         handles: Mutex::default(),
-        _claim: Claim::hashing(device.name(), port)?,
+        claim: Some(Claim::hashing(device.name(), port)?),
     });
     let locked = library::lock();
     // SAFETY: a live handle; the library checks the port.
@@ -111,5 +111,6 @@ impl Drop for Group {
             // group.
             unsafe { (api.release_rx_buffer)(handle.0.as_ptr()) };
         }
+        self.claim = None;
     }
 }

@@ -165,6 +165,8 @@ impl Drop for Reader {
         let _locked = library::lock();
         // SAFETY: released once, by its owner; the card's handle is still open.
         unsafe { (self.device.api().release_rx_buffer)(self.raw()) };
+        // The claim ends under the same lock: whoever is handed the buffer next can claim it.
+        self.keep = Keep::Nothing;
     }
 }
 

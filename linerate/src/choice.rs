@@ -112,12 +112,16 @@ pub(crate) fn open(
             tried.push(Candidate::new(backend, Verdict::Unfit, format!("{why}{}", uri.target)));
             continue;
         }
-        match arm::open(backend, &uri.with_backend(backend), request) {
+        let named = uri.with_backend(backend);
+        match arm::open(backend, &named, request) {
             Ok(port) => {
                 tried.push(Candidate::new(backend, Verdict::Chosen, candidate.reason));
                 opened = Some((backend, port));
             }
-            Err(e) => tried.push(Candidate::new(backend, Verdict::Failed, without_port(&e))),
+            Err(e) => {
+                let why = without_port(&e, &named.text);
+                tried.push(Candidate::new(backend, Verdict::Failed, why));
+            }
         }
     }
     match opened {
@@ -131,13 +135,8 @@ pub(crate) fn open(
 }
 
 /// The error's text without the port in front, which the reader knows.
-fn without_port(e: &OpenError) -> String {
+fn without_port(e: &OpenError, port: &str) -> String {
     let text = e.to_string();
-    match e {
-        OpenError::Setup(_) => match text.split_once(": ") {
-            Some((port, rest)) if port.contains(':') && !port.contains(' ') => rest.to_owned(),
-            _ => text,
-        },
-        _ => text,
-    }
+    let rest = text.strip_prefix(port).and_then(|rest| rest.strip_prefix(": "));
+    rest.map_or_else(|| text.clone(), str::to_owned)
 }

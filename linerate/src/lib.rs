@@ -34,7 +34,7 @@
 //! | `afpacket:eth2?ring_mb=64` | an AF_PACKET ring |
 //! | `udp:eth2` | UDP sockets: no rights needed |
 //! | `efvi:eth2`, `verbs:mlx5_0/1`, `exanic:exanic0/0` | a vendor's kernel bypass |
-//! | `sim:verbs?peer=loop`, `sim:exanic?peer=veth0`, `sim:verbs?cable=NAME` | a simulated card: its cable goes back into itself, to a network interface, or to the other port of that cable |
+//! | `sim:verbs?peer=loop`, `sim:exanic?peer=veth0`, `sim:efvi?cable=NAME` | a simulated card: its cable goes back into itself, to a network interface, or to the other port of that cable |
 //! | `pcap:FILE` | a capture file, see [`mod@file`] |
 //!
 //! [`open`] takes the name alone; [`port()`] also takes flows, direction and the rest. [`ports`]

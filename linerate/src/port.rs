@@ -81,7 +81,8 @@ impl PortBuilder {
     }
 
     /// Joins the multicast groups among the flows, and stays joined as long as the [`Port`]
-    /// lives. On by default; turn it off when something else has joined them.
+    /// lives. On by default; turn it off when something else has joined them. (`udp` always joins,
+    /// by its own sockets.)
     pub fn join(mut self, on: bool) -> Self {
         self.join = on;
         self
@@ -238,7 +239,8 @@ pub struct PortInfo {
 }
 
 impl PortInfo {
-    /// The backend that [`open`](crate::open) would try first.
+    /// The backend that a port with flows would be opened by first. Without flows AF_XDP is
+    /// passed over, as it would take every frame from the kernel.
     #[must_use]
     pub fn best(&self) -> Option<Backend> {
         self.backends.iter().find(|c| c.verdict == Verdict::Works).map(|c| c.backend)

@@ -45,12 +45,17 @@ fn send(port: &mut Port, numbers: std::ops::Range<u8>) {
 }
 
 /// Each card with what makes it show frames that are addressed to nobody.
-const CARDS: [(&str, &str); 2] = [("verbs", "mode=steal"), ("exanic", "promiscuous=on")];
+const CARDS: [(&str, &str); 4] = [
+    ("verbs", "mode=steal"),
+    ("exanic", "promiscuous=on"),
+    ("efvi", "kind=ring"),
+    ("efvi", "kind=shared"),
+];
 
 #[test]
 fn a_cable_joins_two_ports_of_a_name() {
     for (card, options) in CARDS {
-        let uri = format!("sim:{card}?cable={card}&{options}");
+        let uri = format!("sim:{card}?cable={card}{options}&{options}");
         let test = "a_cable_joins_two_ports_of_a_name";
         let Some(mut a) = open(test, &uri) else { continue };
         let Some(mut b) = open(test, &uri) else { continue };
@@ -60,7 +65,7 @@ fn a_cable_joins_two_ports_of_a_name() {
         assert_eq!(receive(&mut b.rx[0], 20), (0..20).collect::<Vec<_>>(), "{card}");
         assert_eq!(receive(&mut a.rx[0], 5), (100..105).collect::<Vec<_>>(), "{card}");
         assert!(a.rx[0].steer().is_some());
-        assert_eq!(a.rx[0].buf_rx().is_some(), a.pool().is_some());
+        assert!(a.pool().is_some() || a.rx[0].buf_rx().is_none());
     }
 }
 
@@ -82,10 +87,10 @@ fn parts_of_a_port_go_on_while_the_guard_is_held() {
 #[test]
 fn a_card_reaches_a_real_interface() {
     let lab = linerate_lab::lab_or_skip!();
-    for (card, _) in CARDS {
+    for (card, options) in CARDS {
         let test = "a_card_reaches_a_real_interface";
         // One end in the kernel's AF_PACKET, the other a simulated card's cable.
-        let uri = format!("sim:{card}?peer=v1");
+        let uri = format!("sim:{card}?peer=v1&{options}");
         let group: linerate::FlowSpec = "239.1.1.1:5000".parse().unwrap();
         let port = lab.in_b(|| match linerate::port(&uri).flow(group).open() {
             Ok(port) => Some(port),

@@ -158,6 +158,12 @@ impl Inlets {
         self.next = 0;
     }
 
+    /// Sockets that `next_ready` has still to give.
+    #[inline]
+    pub(crate) fn ready(&self) -> usize {
+        self.reported - self.next
+    }
+
     /// Index of the next socket that may have something; `None` when the round is over.
     #[inline]
     pub(crate) fn next_ready(&mut self) -> Option<usize> {

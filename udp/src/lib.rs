@@ -45,8 +45,11 @@
 //! select it. Flows come and go while the queue runs ([`Steer`]).
 //!
 //! **Order.** Datagrams of one socket stay in order. All groups of one port share a socket as far
-//! as the kernel lets it join them (20 by default, `net.ipv4.igmp_max_memberships`); between
-//! sockets there is no order, but timestamps.
+//! as the kernel lets it join them (20 by default, `net.ipv4.igmp_max_memberships`). What waits in
+//! several sockets is shown in the order of its timestamps, one window at a time. That is not a
+//! promise: datagrams that arrive while the sockets are read one after another (about one in a
+//! thousand of a feed on two ports), or that fill more than a window, may change places. Where
+//! it matters, put both lines on one port, or go by `ts_ns`.
 //!
 //! **Time.** The kernel stamps each datagram ([`TS_SW`]), and the card does where its driver
 //! hands the stamps out and they are on UTC or TAI ([`TS_HW`]). The first datagrams of a program

@@ -1,5 +1,6 @@
 //! The receive queue.
 
+use std::ops::Range;
 use std::os::fd::BorrowedFd;
 
 use linerate_common::{
@@ -10,7 +11,7 @@ use linerate_common::{
 use crate::batch::Batch;
 use crate::inlets::Inlets;
 use crate::plan::Plan;
-use crate::shown::{Shown, dress};
+use crate::shown::{Shown, by_time, dress};
 use crate::stamps::Stamps;
 
 /// Empty turns between two looks at whether the interface went away.
@@ -33,18 +34,13 @@ pub struct UdpRx {
     stamps: Stamps,
     window: [Shown; MAX_BURST],
     len: usize,
-    /// What `poll` has received and not shown yet: the socket, and slots.
-    pending: Pending,
+    /// Slots that `poll` has received, from the only socket, and not shown yet.
+    pending: Range<usize>,
+    /// An error that waits until the frames before it have been shown.
+    failed: Option<Error>,
     stats: RxStats,
     icmp_errors: u64,
     idle: u32,
-}
-
-#[derive(Default)]
-struct Pending {
-    inlet: usize,
-    next: usize,
-    end: usize,
 }
 
 impl UdpRx {
@@ -57,7 +53,8 @@ impl UdpRx {
             stamps,
             window: [Shown::NOTHING; MAX_BURST],
             len: 0,
-            pending: Pending::default(),
+            pending: 0..0,
+            failed: None,
             stats: RxStats::default(),
             icmp_errors: 0,
             idle: 0,
@@ -142,28 +139,62 @@ impl UdpRx {
         Ok(0)
     }
 
-    /// Counts what a panicking handler was not shown: it had its one delivery.
-    fn settle(&mut self) {
-        while self.pending.next < self.pending.end {
-            let i = self.pending.next;
-            self.pending.next += 1;
-            if let Some(inlet) = self.inlets.list.get_mut(self.pending.inlet) {
-                let mac = self.inlets.place.mac;
-                dress(inlet, &mut self.batch, &mut self.stamps, &mut self.stats, mac, i);
+    /// Receives from one socket into the slots from `first` on and appends the frames to the
+    /// window. Gives how many slots it took, and the last frame's place in time.
+    fn fill(&mut self, inlet: usize, first: usize, max: usize, mut last_ns: u64) -> (usize, u64) {
+        let n = match self.receive(inlet, first, max) {
+            Ok(n) => n,
+            Err(e) => {
+                // What came before the error is shown first.
+                self.failed = Some(e);
+                return (0, last_ns);
+            }
+        };
+        let mac = self.inlets.place.mac;
+        for i in first..first + n {
+            let source = &mut self.inlets.list[inlet];
+            let shown = dress(source, &mut self.batch, &mut self.stamps, &mut self.stats, mac, i);
+            if let Some(mut shown) = shown {
+                last_ns = shown.after(last_ns);
+                self.window[self.len] = shown;
+                self.len += 1;
             }
         }
+        (n, last_ns)
     }
 
+    /// Closes the window and reports an error that had to wait.
     #[inline]
-    fn count_idle(&mut self, empty: bool) {
-        if !empty {
+    fn begin(&mut self) -> Result<(), Error> {
+        self.settle();
+        self.len = 0;
+        self.failed.take().map_or(Ok(()), Err)
+    }
+
+    /// Looks after the interface when `received` is 0 for long, and reports an error unless there
+    /// are frames to show first.
+    #[inline]
+    fn end(&mut self, received: usize) -> Result<(), Error> {
+        if received > 0 {
             self.idle = 0;
-            return;
+            return Ok(());
         }
         self.idle += 1;
         if self.idle >= LINK_EVERY {
             self.idle = 0;
             self.heed_link();
+        }
+        self.failed.take().map_or(Ok(()), Err)
+    }
+
+    /// Counts what a panicking handler was not shown: it had its one delivery.
+    #[inline]
+    fn settle(&mut self) {
+        for i in std::mem::take(&mut self.pending) {
+            if let Some(inlet) = self.inlets.list.first_mut() {
+                let mac = self.inlets.place.mac;
+                dress(inlet, &mut self.batch, &mut self.stamps, &mut self.stats, mac, i);
+            }
         }
     }
 }
@@ -185,36 +216,36 @@ fn is_icmp(errno: i32) -> bool {
 
 impl FrameRx for UdpRx {
     fn acquire(&mut self, max: usize) -> Result<usize, Error> {
-        self.settle();
-        self.len = 0;
+        self.begin()?;
         let max = max.min(MAX_BURST);
+        if max == 0 {
+            return Ok(0);
+        }
+        self.inlets.look()?;
         let mut used = 0;
-        if max > 0 {
-            self.inlets.look()?;
-        }
+        let mut tried = [(0, 0); MAX_BURST];
+        let mut sockets = 0;
         while used < max {
+            // A busy socket leaves room for the others, so that time can order their frames.
+            let share = (max - used).div_ceil(self.inlets.ready().max(1));
             let Some(inlet) = self.inlets.next_ready() else { break };
-            let n = match self.receive(inlet, used, max - used) {
-                Ok(n) => n,
-                // What came before the error is shown first; the error will come again.
-                Err(_) if self.len > 0 => break,
-                Err(e) => return Err(e),
-            };
-            let mac = self.inlets.place.mac;
-            for i in used..used + n {
-                let source = &mut self.inlets.list[inlet];
-                let shown =
-                    dress(source, &mut self.batch, &mut self.stamps, &mut self.stats, mac, i);
-                if let Some(shown) = shown {
-                    self.window[self.len] = shown;
-                    self.len += 1;
-                }
-            }
+            let (n, last_ns) = self.fill(inlet, used, share, 0);
             used += n;
+            if n == share {
+                tried[sockets] = (inlet, last_ns);
+                sockets += 1;
+            }
         }
-        if max > 0 {
-            self.count_idle(used == 0);
+        // What the others left is for those that had more.
+        for &(inlet, last_ns) in &tried[..sockets] {
+            if used < max {
+                used += self.fill(inlet, used, max - used, last_ns).0;
+            }
         }
+        if self.inlets.list.len() > 1 {
+            by_time(&mut self.window[..self.len]);
+        }
+        self.end(used)?;
         Ok(self.len)
     }
 
@@ -246,35 +277,29 @@ impl FrameRx for UdpRx {
 
     #[inline]
     fn poll<F: FnMut(RxFrame<'_>)>(&mut self, max: usize, mut f: F) -> Result<usize, Error> {
-        self.settle();
-        self.len = 0;
-        let (mut count, mut received) = (0, 0);
-        if max > 0 {
-            self.inlets.look()?;
+        if self.inlets.list.len() != 1 {
+            let n = self.acquire(max)?;
+            for shown in &self.window[..n] {
+                f(shown.frame(&self.batch));
+            }
+            self.release();
+            return Ok(n);
         }
-        while received < max {
-            let Some(inlet) = self.inlets.next_ready() else { break };
-            let n = match self.receive(inlet, 0, (max - received).min(MAX_BURST)) {
-                Ok(n) => n,
-                Err(_) if received > 0 => break,
-                Err(e) => return Err(e),
-            };
-            received += n;
-            let mac = self.inlets.place.mac;
-            self.pending = Pending { inlet, next: 0, end: n };
-            for i in 0..n {
-                self.pending.next = i + 1;
-                let source = &mut self.inlets.list[inlet];
-                let shown =
-                    dress(source, &mut self.batch, &mut self.stamps, &mut self.stats, mac, i);
-                if let Some(shown) = shown {
-                    count += 1;
-                    f(shown.frame(&self.batch));
-                }
+        self.begin()?;
+        let mut count = 0;
+        let n = self.receive(0, 0, max.min(MAX_BURST))?;
+        self.pending = 0..n;
+        for i in 0..n {
+            self.pending.start = i + 1;
+            let (source, mac) = (&mut self.inlets.list[0], self.inlets.place.mac);
+            let shown = dress(source, &mut self.batch, &mut self.stamps, &mut self.stats, mac, i);
+            if let Some(shown) = shown {
+                count += 1;
+                f(shown.frame(&self.batch));
             }
         }
         if max > 0 {
-            self.count_idle(received == 0);
+            self.end(n)?;
         }
         Ok(count)
     }

@@ -16,10 +16,21 @@ pub(crate) struct Shown {
     start: u8,
     end: u32,
     meta: RxMeta,
+    /// Its place among the frames of other sockets: its timestamp, or that of an earlier frame
+    /// of the same socket if that is later.
+    order_ns: u64,
 }
 
 impl Shown {
-    pub(crate) const NOTHING: Self = Self { slot: 0, start: 0, end: 0, meta: RxMeta::plain(0) };
+    pub(crate) const NOTHING: Self =
+        Self { slot: 0, start: 0, end: 0, meta: RxMeta::plain(0), order_ns: 0 };
+
+    /// Puts it behind an earlier frame of its socket; gives its place.
+    #[inline]
+    pub(crate) fn after(&mut self, earlier_ns: u64) -> u64 {
+        self.order_ns = self.order_ns.max(earlier_ns);
+        self.order_ns
+    }
 
     /// The frame itself.
     #[inline]
@@ -27,6 +38,12 @@ impl Shown {
         let slot = batch.slot(usize::from(self.slot));
         RxFrame { bytes: &slot[usize::from(self.start)..self.end as usize], meta: self.meta }
     }
+}
+
+/// Brings frames of several sockets into the order of their timestamps. Those of one socket,
+/// which came into rising slots, keep theirs: two processors may have stamped them out of order.
+pub(crate) fn by_time(frames: &mut [Shown]) {
+    frames.sort_unstable_by_key(|shown| (shown.order_ns, shown.slot));
 }
 
 /// Makes a frame of the datagram in slot `i`; `None` when it does not belong to the queue.
@@ -81,5 +98,29 @@ pub(crate) fn dress(
         start: (HEADROOM - headers) as u8,
         end: (HEADROOM + stored) as u32,
         meta: RxMeta { ts_ns, wire_len, flags, mark: 0 },
+        order_ns: ts_ns,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sockets_interleave_by_time_and_keep_their_own_order() {
+        // Two sockets' stamps, the first with one that went backwards.
+        let mut frames = Vec::new();
+        for stamps in [[10, 40, 20, 50], [5, 30, 45, 50]] {
+            let mut last = 0;
+            for order_ns in stamps {
+                let slot = frames.len() as u8;
+                let mut shown = Shown { slot, order_ns, ..Shown::NOTHING };
+                last = shown.after(last);
+                frames.push(shown);
+            }
+        }
+        by_time(&mut frames);
+        let slots: Vec<u8> = frames.iter().map(|s| s.slot).collect();
+        assert_eq!(slots, [4, 0, 5, 1, 2, 6, 3, 7]);
+    }
 }

@@ -14,6 +14,8 @@ const GROUP: &str = "239.78.0.1:5000";
 
 struct Veth {
     lab: Lab,
+    /// What the receiver is open for besides the group.
+    beside: Vec<FlowSpec>,
 }
 
 impl Veth {
@@ -30,7 +32,8 @@ impl Rig for Veth {
 
     fn pair(&mut self) -> Result<(UdpTx, UdpRx), SetupError> {
         let tx = self.lab.in_a(|| linerate_udp::open("v0", &Options::default()))?.into_tx();
-        let options = Options::for_flows([GROUP.parse().unwrap()]);
+        let flows = [GROUP.parse().unwrap()].into_iter().chain(self.beside.iter().copied());
+        let options = Options::for_flows(flows);
         let rx = self.lab.in_b(|| linerate_udp::open("v1", &options))?.into_rx();
         Ok((tx, rx))
     }
@@ -62,10 +65,21 @@ impl Rig for Veth {
     }
 }
 
-#[test]
-fn udp_obeys_the_rules_over_veth() {
-    let lab = lab_or_skip!();
-    let report = run_all(&mut Veth { lab });
+fn obeys_the_rules(rig: &mut Veth) {
+    let report = run_all(rig);
     println!("{report}");
     assert!(report.is_clean(), "{report}");
+}
+
+#[test]
+fn one_socket_obeys_the_rules() {
+    let lab = lab_or_skip!();
+    obeys_the_rules(&mut Veth { lab, beside: Vec::new() });
+}
+
+#[test]
+fn several_sockets_obey_the_rules() {
+    let lab = lab_or_skip!();
+    let beside = FlowSpec::parse_list("239.78.1.1:5001+30").unwrap();
+    obeys_the_rules(&mut Veth { lab, beside });
 }

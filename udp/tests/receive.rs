@@ -50,6 +50,35 @@ fn a_hundred_and_twenty_eight_groups_arrive_in_one_queue() {
 }
 
 #[test]
+fn what_waits_in_several_sockets_comes_in_the_order_of_time() {
+    let lab = lab_or_skip!();
+    let list = ["239.77.0.1:5000", "239.77.0.1:5001", "239.77.0.1:5002"];
+    // The second queue tells when everything has come.
+    let (mut rx, mut probe) = lab.in_b(|| (rx("v1", &list), rx("v1", &list)));
+    let mut tx = lab.in_a(|| tx("v0"));
+    for by_window in [false, true] {
+        for n in 0..60u8 {
+            // Runs of several lengths, so that no fixed turn-taking could give this order.
+            let port = 5000 + u16::from(n) % 7 % 3;
+            send(&mut tx, &frame(&format!("239.77.0.1:{port}"), &[n]));
+        }
+        receive(&mut probe, 60);
+        let mut got: Vec<u8> = Vec::new();
+        wait_for("all frames", || {
+            let mut take = |bytes: &[u8]| got.extend(bytes.last());
+            if by_window {
+                let n = rx.acquire(64).unwrap();
+                (0..n).for_each(|i| take(rx.frame(i).bytes));
+            } else {
+                rx.poll(64, |f| take(f.bytes)).unwrap();
+            }
+            got.len() >= 60
+        });
+        assert!(got.iter().copied().eq(0..60), "{got:?}");
+    }
+}
+
+#[test]
 fn one_socket_a_group_works_as_well() {
     let lab = lab_or_skip!();
     let mut options = Options::for_flows(flows(&["239.77.0.1:5000+30"]));

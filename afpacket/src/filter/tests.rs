@@ -258,8 +258,14 @@ fn scattered(n: u32) -> Vec<FlowSpec> {
 #[test]
 fn hundreds_of_groups_are_told_apart() {
     let kernel = Kernel::new();
-    for flows in [scattered(128), scattered(450), FlowSpec::parse_list("239.1.1.7:5+4096").unwrap()]
-    {
+    let pairs =
+        (0..50).flat_map(|n| FlowSpec::parse_list(&format!("239.2.{n}.7:{}+2", 7 + n)).unwrap());
+    for flows in [
+        scattered(128),
+        scattered(450),
+        pairs.collect(),
+        FlowSpec::parse_list("239.1.1.7:5+4096").unwrap(),
+    ] {
         let program = compile(&flows, 0x40000, false).unwrap();
         assert!(program.len() <= MAX_PROGRAM);
         kernel.attach(&program);
@@ -291,4 +297,67 @@ fn the_sizes_in_the_documentation_hold() {
     assert!((900..1150).contains(&len), "128 scattered groups take {len} instructions");
     let too_many = compile(&scattered(2000), 64, false).unwrap_err();
     assert!(too_many > MAX_PROGRAM);
+}
+
+/// The frames of the real kernel: their outermost VLAN tag is not inline but in the metadata.
+#[test]
+fn on_a_real_interface_flows_take_what_the_matcher_takes() {
+    use linerate_common::{FrameRx, FrameTx};
+
+    let lab = linerate_lab::lab_or_skip!();
+    // Frames sent from two CPUs may overtake each other, the marker the others.
+    // SAFETY: a CPU set is plain data that outlives the calls, and the kernel's CPU number fits.
+    unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(libc::sched_getcpu() as usize, &mut set);
+        libc::sched_setaffinity(0, size_of_val(&set), &set);
+    }
+    let open = |side: &str, flows: Vec<FlowSpec>| {
+        let mut options = crate::Options::default();
+        (options.receive, options.transmit) = (side == "v1", side == "v0");
+        (options.flows, options.ring) = (flows, crate::Ring::LOW_LATENCY);
+        match side {
+            "v0" => lab.in_a(|| crate::open("v0", &options)).unwrap(),
+            _ => lab.in_b(|| crate::open("v1", &options)).unwrap(),
+        }
+    };
+    let mut r = Random(4);
+    let mut tx = open("v0", vec![]).into_tx().unwrap();
+    let mut taken_tagged = 0;
+    let mut marker = [0; 60];
+    marker[12..14].copy_from_slice(&[0x88, 0xb7]);
+    for round in 0..12 {
+        let n = if round == 0 { FORMS.len() } else { 1 + r.below(5) };
+        let mut flows: Vec<_> = match n == FORMS.len() {
+            true => FORMS.iter().map(|text| flow(text)).collect(),
+            false => (0..n).map(|_| flow(r.pick(&FORMS))).collect(),
+        };
+        flows.push(flow("ether:0x88b7"));
+        // What the whole port sees, and what the flows take of it.
+        let mut all = open("v1", vec![FlowSpec::ALL]).into_rx().unwrap();
+        let mut some = open("v1", flows.clone()).into_rx().unwrap();
+        for _ in 0..500 {
+            let frame = random_frame(&mut r);
+            tx.send(&frame[..frame.len().min(1514)]).unwrap();
+        }
+        tx.send(&marker).unwrap();
+        tx.kick().unwrap();
+        let collect = |rx: &mut crate::PacketRx| {
+            let mut frames: Vec<Vec<u8>> = Vec::new();
+            let end = std::time::Instant::now() + std::time::Duration::from_secs(10);
+            while frames.last().is_none_or(|f| *f != marker) {
+                rx.poll(1, |f| frames.push(f.bytes.to_vec())).unwrap();
+                assert!(std::time::Instant::now() < end, "no marker within ten seconds");
+            }
+            // The interface's own chatter may reach one port and not yet the other.
+            frames.retain(|f| f[6..12] == [2, 0, 0, 0, 0, 0]);
+            frames
+        };
+        let (mut expected, got) = (collect(&mut all), collect(&mut some));
+        assert!(expected.len() >= 400 && all.stats().lost() == 0);
+        expected.retain(|f| flows.iter().any(|flow| flow.matches(f)));
+        taken_tagged += got.iter().filter(|f| f[12] != 8 && f[12] != 0x86).count();
+        assert_eq!(got, expected, "{flows:?}");
+    }
+    assert!(taken_tagged > 100, "{taken_tagged} tagged frames");
 }

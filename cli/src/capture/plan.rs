@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use linerate::loops::{Strategy, StrategyKind, pin_to_cpu};
+use linerate::loops::{Strategy, StrategyKind};
 use linerate::{AnyRx, FlowKind, FlowSpec};
 
 use crate::args::CaptureArgs;
@@ -15,7 +15,7 @@ use crate::sequence::SeqSpec;
 /// The command line of `capture`, understood.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    port: String,
+    pub(crate) port: String,
     pub(crate) flows: Vec<FlowSpec>,
     pub(crate) target: Option<Target>,
     pub(crate) count: Option<u64>,
@@ -96,12 +96,10 @@ impl Plan {
         self.strategy.is_some_and(|s| s.kind() == StrategyKind::LowLatency)
     }
 
-    /// Can the receive loop run where it should? Asked before anything is opened.
-    pub(crate) fn check_cpu(&self) -> Result<(), Failure> {
-        let Some(cpu) = self.cpu else { return Ok(()) };
-        let probe = std::thread::spawn(move || pin_to_cpu(cpu));
-        let pinned = probe.join().unwrap_or(Ok(()));
-        pinned.map_err(|e| Failure::usage(format!("--cpu {cpu}: {e}")))
+    /// Can the loop run over these queues? Asked before a file is touched.
+    pub(crate) fn check_queues(&self, queues: &mut [AnyRx]) -> Result<(), Failure> {
+        let strategy = self.strategy(queues);
+        queues.iter_mut().try_for_each(|q| strategy.check(q)).map_err(Failure::usage)
     }
 
     /// Does stdout belong to the capture?

@@ -15,6 +15,7 @@ use super::plan::Plan;
 use crate::failure::Failure;
 use crate::groups::{GroupCount, Groups};
 use crate::lane::LaneTx;
+use crate::threads::spawn;
 
 /// After the end, frames that came before it are looked for until none has shown up for this
 /// long: a kernel ring hands its last block over only after a timeout.
@@ -53,8 +54,6 @@ pub(crate) struct Sheet {
     pub(crate) counts: Counts,
     pub(crate) queue: RxStats,
     pub(crate) groups: Vec<GroupCount>,
-    /// Since the last reading?
-    pub(crate) fresh: bool,
 }
 
 impl Desk {
@@ -73,8 +72,8 @@ impl Desk {
     }
 
     /// Shows the last numbers to `f`.
-    pub(crate) fn read<T>(&self, f: impl FnOnce(&mut Sheet) -> T) -> T {
-        f(&mut self.sheet.lock().unwrap_or_else(PoisonError::into_inner))
+    pub(crate) fn read<T>(&self, f: impl FnOnce(&Sheet) -> T) -> T {
+        f(&self.sheet.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn is_wanted(&self) -> bool {
@@ -87,7 +86,6 @@ impl Desk {
             sheet.queue = *queue;
             sheet.groups.clear();
             sheet.groups.extend_from_slice(groups);
-            sheet.fresh = true;
             self.wanted.store(false, Ordering::Relaxed);
         }
     }
@@ -122,6 +120,7 @@ pub(crate) struct Received<I> {
 /// The loop before it runs.
 #[derive(Debug)]
 pub(crate) struct Receiver<I> {
+    port: String,
     cpu: Option<u32>,
     events: EventLoop<AnyRx, ()>,
     taker: RefCell<Taker<I>>,
@@ -151,13 +150,12 @@ impl<I: Inspect> Receiver<I> {
             inspector,
             end_ns: u64::MAX,
         });
-        Ok(Self { cpu: plan.cpu, events, taker, desk })
+        Ok(Self { port: plan.port.clone(), cpu: plan.cpu, events, taker, desk })
     }
 
     /// Runs it on a thread of its own.
     pub(crate) fn start(self) -> Result<JoinHandle<Received<I>>, Failure> {
-        let thread = thread::Builder::new().name("linerate-rx".into()).spawn(move || self.run());
-        thread.map_err(|e| Failure::new(format!("cannot start the receive thread: {e}")))
+        spawn("linerate-rx", move || self.run())
     }
 
     fn run(mut self) -> Received<I> {
@@ -197,7 +195,8 @@ impl<I: Inspect> Receiver<I> {
                 Err(e) if e.error.kind == ErrorKind::LinkDown => thread::sleep(LINK_NAP),
                 Err(e) => {
                     let file = self.events.queue_mut(e.queue).and_then(|(q, ())| q.failure());
-                    let failure = file.map_or_else(|| Failure::new(e), Failure::new);
+                    let here = || Failure::new(format!("{}: {}", self.port, e.error));
+                    let failure = file.map_or_else(here, Failure::new);
                     return Err(failure.remedy("what was received before is kept"));
                 }
             }

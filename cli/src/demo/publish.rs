@@ -11,6 +11,7 @@ use linerate::{AnyTx, Error, FrameTx, TxStats};
 use super::feed::{Addresses, CHANNELS, Event, Feed};
 use crate::failure::Failure;
 use crate::pacer;
+use crate::threads::spawn;
 
 /// Most datagrams handed over at once.
 const GROUP: usize = 32;
@@ -46,8 +47,7 @@ pub(crate) fn start(
         let feed = Feed::new(now_ns());
         Publisher { tx, addresses, feed, shared, frames: 0, pending: 0 }.run(duration)
     };
-    let thread = thread::Builder::new().name("linerate-feed".into()).spawn(run);
-    thread.map_err(|e| Failure::new(format!("cannot start the feed's thread: {e}")))
+    spawn("linerate-feed", run)
 }
 
 struct Publisher {

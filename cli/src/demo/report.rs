@@ -14,7 +14,8 @@ use crate::choice;
 use crate::failure::Failure;
 use crate::format::{bps, bytes, count, per_second, plural, pps, wire_bits};
 use crate::histogram;
-use crate::ledger::Ledger;
+use crate::json::{Identity, Line, Volume};
+use crate::ledger::{Ledger, LedgerFields};
 use crate::output::{Output, Paint};
 
 const BAR_COLUMNS: usize = 24;
@@ -22,8 +23,7 @@ const BAR_COLUMNS: usize = 24;
 /// Progress: a bar on a terminal, a JSON line a second.
 #[derive(Debug)]
 pub(crate) struct Live<'a> {
-    port: &'a str,
-    backend: &'a str,
+    identity: &'a Identity,
     begun: Instant,
     length: f64,
     next_bar: Instant,
@@ -31,22 +31,15 @@ pub(crate) struct Live<'a> {
 }
 
 #[derive(Serialize)]
-struct Second<'a> {
-    r#final: bool,
-    port: &'a str,
-    backend: &'a str,
-    seconds: f64,
-    frames: u64,
-    bytes: u64,
-    pps: f64,
+struct Second {
     dropped: BTreeMap<&'static str, u64>,
 }
 
 impl<'a> Live<'a> {
-    pub(crate) fn new(port: &'a str, backend: &'a str, length: f64) -> Self {
+    pub(crate) fn new(identity: &'a Identity, length: f64) -> Self {
         let begun = Instant::now();
         let next_line = begun + Duration::from_secs(1);
-        Self { port, backend, begun, length, next_bar: begun, next_line }
+        Self { identity, begun, length, next_bar: begun, next_line }
     }
 
     /// To be called often.
@@ -72,17 +65,13 @@ impl<'a> Live<'a> {
         if now >= self.next_line {
             self.next_line += Duration::from_secs(1);
             let seconds = self.begun.elapsed().as_secs_f64();
-            let line = desk.read(|sheet| Second {
-                r#final: false,
-                port: self.port,
-                backend: self.backend,
-                seconds,
-                frames: sheet.counts.frames,
-                bytes: sheet.counts.bytes,
-                pps: per_second(sheet.counts.frames as f64, seconds),
-                dropped: sheet.queue.losses().filter(|(_, n)| *n > 0).collect(),
+            let (volume, second) = desk.read(|sheet| {
+                let frames = sheet.counts.frames;
+                let pps = per_second(frames as f64, seconds);
+                let volume = Volume { seconds, frames, bytes: sheet.counts.bytes, pps };
+                (volume, Second { dropped: sheet.queue.losses().filter(|(_, n)| *n > 0).collect() })
             });
-            out.json(&line);
+            out.json(&Line::running(self.identity, volume, second));
         }
     }
 }
@@ -90,8 +79,7 @@ impl<'a> Live<'a> {
 /// How it ended.
 #[derive(Debug)]
 pub(crate) struct Report<'a> {
-    pub(crate) port: &'a str,
-    pub(crate) backend: &'a str,
+    pub(crate) identity: &'a Identity,
     pub(crate) choice: &'a [Candidate],
     pub(crate) published: &'a Published,
     pub(crate) counts: &'a Counts,
@@ -144,19 +132,9 @@ struct Considered<'a> {
 
 #[derive(Serialize)]
 struct Final<'a> {
-    r#final: bool,
-    port: &'a str,
-    backend: &'a str,
     choice: Vec<Considered<'a>>,
-    seconds: f64,
-    frames: u64,
-    bytes: u64,
-    pps: f64,
-    wire: u64,
-    wire_is: &'a str,
-    delivered: u64,
-    dropped: &'a BTreeMap<&'static str, u64>,
-    unexplained: i64,
+    #[serde(flatten)]
+    ledger: LedgerFields<'a>,
     groups: &'a [GroupLine],
     arbitration: Arbitration,
     latency_ns: Latency,
@@ -174,10 +152,13 @@ impl Report<'_> {
             return;
         }
         let at = |p: f64| self.inspector.latency.value_at_percentile(p);
-        out.json(&Final {
-            r#final: true,
-            port: self.port,
-            backend: self.backend,
+        let volume = Volume {
+            seconds: self.published.seconds,
+            frames: self.counts.frames,
+            bytes: self.counts.bytes,
+            pps: self.rate(),
+        };
+        let last = Final {
             choice: self
                 .choice
                 .iter()
@@ -187,15 +168,7 @@ impl Report<'_> {
                     reason: &c.reason,
                 })
                 .collect(),
-            seconds: self.published.seconds,
-            frames: self.counts.frames,
-            bytes: self.counts.bytes,
-            pps: self.rate(),
-            wire: self.ledger.wire,
-            wire_is: self.ledger.wire_is,
-            delivered: self.ledger.delivered,
-            dropped: &self.ledger.dropped,
-            unexplained: self.ledger.unexplained(),
+            ledger: self.ledger.fields(),
             groups: &self.groups,
             arbitration: self.arbitration(),
             latency_ns: Latency {
@@ -208,7 +181,8 @@ impl Report<'_> {
             },
             file: self.file.map(|(name, _)| name),
             error: self.failure.map(ToString::to_string),
-        });
+        };
+        out.json(&Line::last(self.identity, volume, last));
     }
 
     fn rate(&self) -> f64 {
@@ -246,7 +220,7 @@ impl Report<'_> {
                 bps(per_second(wire_bits(frames, size), seconds)),
             ),
             String::new(),
-            format!("{}  captured on {}", paint.bold("backend"), paint.good(self.port)),
+            format!("{}  captured on {}", paint.bold("backend"), paint.good(&self.identity.port)),
             choice::lines(self.choice, word, paint).join("\n"),
             String::new(),
             self.group_table(paint),

@@ -1,6 +1,5 @@
 //! What a replay says while it runs and when it has ended.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -12,35 +11,28 @@ use super::send::{Shared, Tally};
 use crate::args::ReplayArgs;
 use crate::failure::Failure;
 use crate::format::{bps, count, ns, per_second, plural, pps, wire_bits};
-use crate::ledger::Ledger;
+use crate::json::{Identity, Line, Volume};
+use crate::ledger::{Ledger, LedgerFields};
 use crate::output::{Output, Paint};
 use crate::values::Speed;
 
 /// Progress, once a second.
 #[derive(Debug)]
 pub(crate) struct Live<'a> {
-    port: &'a str,
-    backend: &'a str,
+    identity: &'a Identity,
     begun: Instant,
     next: Instant,
     last: (Instant, u64),
 }
 
 #[derive(Serialize)]
-struct Second<'a> {
-    r#final: bool,
-    port: &'a str,
-    backend: &'a str,
-    seconds: f64,
-    frames: u64,
-    bytes: u64,
-    pps: f64,
+struct Second {
     behind_ns: u64,
 }
 
 impl<'a> Live<'a> {
-    pub(crate) fn new(port: &'a str, backend: &'a str, begun: Instant) -> Self {
-        Self { port, backend, begun, next: begun + Duration::from_secs(1), last: (begun, 0) }
+    pub(crate) fn new(identity: &'a Identity, begun: Instant) -> Self {
+        Self { identity, begun, next: begun + Duration::from_secs(1), last: (begun, 0) }
     }
 
     /// To be called often.
@@ -54,16 +46,13 @@ impl<'a> Live<'a> {
         let behind_ns = shared.behind_ns.load(Ordering::Relaxed);
         let (then, before) = std::mem::replace(&mut self.last, (now, frames));
         let rate = per_second((frames - before) as f64, (now - then).as_secs_f64());
-        out.json(&Second {
-            r#final: false,
-            port: self.port,
-            backend: self.backend,
+        let volume = Volume {
             seconds: self.begun.elapsed().as_secs_f64(),
             frames,
             bytes: shared.bytes.load(Ordering::Relaxed),
             pps: rate,
-            behind_ns,
-        });
+        };
+        out.json(&Line::running(self.identity, volume, Second { behind_ns }));
         out.live(&format!(
             "{:>4} s  {} frames  {}  behind schedule by {}",
             self.begun.elapsed().as_secs(),
@@ -77,8 +66,7 @@ impl<'a> Live<'a> {
 /// How it ended.
 #[derive(Debug)]
 pub(crate) struct Summary<'a> {
-    pub(crate) port: &'a str,
-    pub(crate) backend: &'a str,
+    pub(crate) identity: &'a Identity,
     pub(crate) args: &'a ReplayArgs,
     pub(crate) seconds: f64,
     pub(crate) tally: &'a Tally,
@@ -100,18 +88,10 @@ struct ScheduleError {
 
 #[derive(Serialize)]
 struct Final<'a> {
-    r#final: bool,
-    port: &'a str,
-    backend: &'a str,
     file: String,
     speed: String,
-    seconds: f64,
-    frames: u64,
-    bytes: u64,
-    pps: f64,
-    delivered: u64,
-    dropped: &'a BTreeMap<&'static str, u64>,
-    unexplained: i64,
+    #[serde(flatten)]
+    ledger: LedgerFields<'a>,
     schedule_error_ns: ScheduleError,
     held_back: u64,
     out_of_order: u64,
@@ -129,19 +109,16 @@ impl Summary<'_> {
             return;
         }
         let error = |p: f64| self.measured().then(|| self.errors.value_at_percentile(p));
-        out.json(&Final {
-            r#final: true,
-            port: self.port,
-            backend: self.backend,
-            file: self.args.file.display().to_string(),
-            speed: self.args.speed.to_string(),
+        let volume = Volume {
             seconds: self.seconds,
             frames: self.tally.frames,
             bytes: self.tally.bytes,
             pps: per_second(self.tally.frames as f64, self.seconds),
-            delivered: ledger.delivered,
-            dropped: &ledger.dropped,
-            unexplained: ledger.unexplained(),
+        };
+        let last = Final {
+            file: self.args.file.display().to_string(),
+            speed: self.args.speed.to_string(),
+            ledger: ledger.fields(),
             schedule_error_ns: ScheduleError {
                 p50: error(50.0),
                 p99: error(99.0),
@@ -151,7 +128,8 @@ impl Summary<'_> {
             out_of_order: self.out_of_order,
             interrupted: self.interrupted,
             error: self.failure.map(ToString::to_string),
-        });
+        };
+        out.json(&Line::last(self.identity, volume, last));
     }
 
     /// Frames that came up = frames that left + losses by name. Delivered is what the queue has
@@ -165,7 +143,7 @@ impl Summary<'_> {
         ledger.drop("too_long", self.tally.too_long);
         ledger.drop("empty", self.tally.empty);
         ledger.drop_all(self.queue.losses());
-        if self.failure.is_some() {
+        if self.failure.is_some() || self.interrupted {
             // Still in the queue of a port that sends no more.
             let settled = self.queue.completed + self.queue.lost();
             ledger.drop("unsent", self.tally.frames.saturating_sub(settled));
@@ -183,7 +161,7 @@ impl Summary<'_> {
         let mut lines = vec![format!(
             "{} sent on {} in {:.3} s{ended}: {}, {} on the wire",
             plural(frames, "frame"),
-            self.port,
+            self.identity.port,
             self.seconds,
             pps(per_second(frames as f64, self.seconds)),
             bps(per_second(wire_bits(frames, bytes), self.seconds)),
@@ -203,7 +181,7 @@ impl Summary<'_> {
                 lines.push(format!("  {:>13}  {text}", count(n)));
             }
         };
-        note(held_back, "times the port had no room: frames went out late, none was skipped");
+        note(held_back, "found no room in the port at first: sent late, none skipped");
         note(self.out_of_order, "recorded before their predecessor: sent in file order");
         note(self.cut, "cut by the recorder's snap length: sent as recorded");
         lines.push(ledger.render(paint));

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use linerate::{AnyTx, Error, FrameTx, TxStats};
+use linerate::{AnyTx, Error, ErrorKind, FrameTx, TxStats};
 
 use crate::args::ReplayArgs;
 use crate::failure::Failure;
@@ -19,6 +19,10 @@ use crate::values::{Mac, Speed};
 const GROUP: usize = 64;
 /// Time between the first frame at hand and its being due, for the reader to get ahead.
 const LEAD: Duration = Duration::from_millis(5);
+/// How long a link may be down before that is a failure.
+const LINK_PATIENCE: Duration = Duration::from_secs(5);
+/// How long to leave a port alone that stays full.
+const FULL_NAP: Duration = Duration::from_micros(100);
 /// How long to wait for the last frames to leave.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -48,7 +52,7 @@ pub(crate) struct Tally {
     pub(crate) too_long: u64,
     /// Not sent: without a byte.
     pub(crate) empty: u64,
-    /// Times that the port had no room for a frame that was due.
+    /// Frames that were due when the port had no room.
     pub(crate) held_back: u64,
 }
 
@@ -77,6 +81,8 @@ pub(crate) struct Sender {
     errors: Histogram<u64>,
     /// Due times of the frames committed since the last kick.
     group: Vec<u64>,
+    /// How often the port has had no room since the last frame went in.
+    waits: u32,
 }
 
 impl Sender {
@@ -91,6 +97,7 @@ impl Sender {
             tally: Tally::default(),
             errors: histogram::of_ns(),
             group: Vec::with_capacity(GROUP),
+            waits: 0,
         }
     }
 
@@ -102,7 +109,8 @@ impl Sender {
             let outcome = self.send_all(anchor);
             seconds = anchor.elapsed().as_secs_f64();
             let outcome = outcome.and_then(|()| self.see_off());
-            failure = outcome.err().map(|e| {
+            // Someone who ends a replay need not be told that its port had no room.
+            failure = outcome.err().filter(|_| !self.stopped()).map(|e| {
                 Failure::new(format!("sending failed after {} frames: {e}", self.tally.frames))
                     .remedy("is the interface up? ip -s link")
             });
@@ -118,24 +126,28 @@ impl Sender {
             if !pacer::wait_until(anchor + Duration::from_nanos(due), &self.shared.stop) {
                 break;
             }
-            let now = anchor.elapsed();
-            while self.group.len() < GROUP {
-                match self.frames.due() {
-                    Some(due) if Duration::from_nanos(due) <= now => {
-                        if !self.commit_one(due) {
-                            break;
-                        }
-                    }
-                    _ => break,
-                }
-            }
-            if self.group.is_empty() {
-                self.make_room()?;
-            } else {
+            let has_room = self.commit_due(anchor.elapsed());
+            if !self.group.is_empty() {
                 self.kick(anchor)?;
+            }
+            if !has_room {
+                self.make_room()?;
             }
         }
         Ok(())
+    }
+
+    /// Queues the frames that are due by now, a group at most. `false`: there was no room for one.
+    fn commit_due(&mut self, now: Duration) -> bool {
+        while let Some(due) = self.frames.due().filter(|_| self.group.len() < GROUP) {
+            if Duration::from_nanos(due) > now {
+                break;
+            }
+            if !self.commit_one(due) {
+                return false;
+            }
+        }
+        true
     }
 
     /// Queues the frame at hand. `false`: there is no room, it stays at hand.
@@ -152,6 +164,7 @@ impl Sender {
                 *dst = mac;
             }
             self.tx.commit(frame.len());
+            self.waits = 0;
             self.tally.frames += 1;
             self.tally.bytes += frame.len() as u64;
             self.group.push(due);
@@ -179,31 +192,42 @@ impl Sender {
         Ok(())
     }
 
-    /// A full kernel queue is back-pressure, not a failure: what was committed stays queued.
+    /// What was committed stays queued when the kernel has no room or the link is down: the first
+    /// passes, the second may.
     fn doorbell(&mut self) -> Result<(), Error> {
+        let mut down_since = None;
         loop {
-            match self.tx.kick() {
-                Err(e) if is_back_pressure(e) && !self.stopped() => {
-                    self.tally.held_back += 1;
-                    self.tx.reap();
-                    thread::yield_now();
+            let Err(e) = self.tx.kick() else { return Ok(()) };
+            let passes = match e.kind {
+                ErrorKind::LinkDown => {
+                    down_since.get_or_insert_with(Instant::now).elapsed() < LINK_PATIENCE
                 }
-                done => return done,
+                _ => is_back_pressure(e),
+            };
+            if !passes || self.stopped() {
+                return Err(e);
             }
+            self.tx.reap();
+            self.wait_for_room();
         }
     }
 
     /// No slot was free for a frame that is due: nothing is skipped, it goes out late.
     fn make_room(&mut self) -> Result<(), Error> {
-        // Frames without a byte or too long leave the group empty as well.
-        if self.frames.due().is_some() {
-            self.tally.held_back += 1;
-            self.doorbell()?;
-            if self.tx.reap() == 0 {
-                thread::yield_now();
-            }
+        self.doorbell()?;
+        if self.tx.reap() == 0 {
+            self.wait_for_room();
         }
         Ok(())
+    }
+
+    /// Lets others run; sleeps when the port stays full, as one without a link does.
+    fn wait_for_room(&mut self) {
+        if self.waits == 0 {
+            self.tally.held_back += 1;
+        }
+        self.waits = self.waits.saturating_add(1);
+        if self.waits < 100 { thread::yield_now() } else { thread::sleep(FULL_NAP) }
     }
 
     /// Waits for what was committed to leave.

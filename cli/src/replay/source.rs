@@ -10,6 +10,7 @@ use linerate::file::{ETHERNET, FileError, Reader, Record};
 use super::schedule::Schedule;
 use crate::failure::Failure;
 use crate::lane::LaneTx;
+use crate::threads::spawn;
 
 /// A capture file, opened.
 #[derive(Debug)]
@@ -58,8 +59,7 @@ impl Source {
             read.out_of_order = self.schedule.out_of_order();
             read
         };
-        let thread = thread::Builder::new().name("linerate-read".into()).spawn(run);
-        thread.map_err(|e| Failure::new(format!("cannot start the read thread: {e}")))
+        spawn("linerate-read", run)
     }
 
     fn read_all(&mut self, lane: &mut LaneTx, read: &mut Read) -> Result<(), Failure> {

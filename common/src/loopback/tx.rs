@@ -49,6 +49,8 @@ struct Slot {
     off: u32,
     len: u32,
     ts_ns: u64,
+    /// Counted as lost already.
+    failed: bool,
 }
 
 impl LoopTx {
@@ -117,7 +119,7 @@ impl LoopTx {
     #[inline]
     fn enqueue(&mut self, id: u32, off: usize, len: usize) {
         let at = self.committed as usize & (self.slots.len() - 1);
-        self.slots[at] = Slot { id, off: off as u32, len: len as u32, ts_ns: NO_TS };
+        self.slots[at] = Slot { id, off: off as u32, len: len as u32, ts_ns: NO_TS, failed: false };
         self.committed += 1;
         self.stats.frames += 1;
         self.stats.bytes += len as u64;
@@ -210,8 +212,12 @@ impl FrameTx for LoopTx {
 
     fn kick(&mut self) -> Result<(), Error> {
         if self.rx_gone() {
-            self.stats.failed += self.committed - self.kicked;
-            self.kicked = self.committed;
+            while self.kicked < self.committed {
+                let at = self.kicked as usize & (self.slots.len() - 1);
+                self.slots[at].failed = true;
+                self.stats.failed += 1;
+                self.kicked += 1;
+            }
             return Err(Error::new(ErrorKind::LinkDown, "kick"));
         }
         if self.kicked == self.committed {
@@ -262,7 +268,7 @@ impl TxStamps for LoopTx {
             // Before `f`: if it panics, this frame is not reaped a second time.
             let seq = self.reaped;
             self.reaped += 1;
-            self.stats.completed += 1;
+            self.stats.completed += u64::from(!slot.failed);
             let ours = self.frames.free(slot.id);
             debug_assert!(ours, "reaped a frame that was not sent");
             let flags = if slot.ts_ns == NO_TS { RxFlags::NONE } else { RxFlags::TS_SW };

@@ -112,6 +112,7 @@ impl Sleeper {
         if ready < 0 {
             return match last_errno() {
                 libc::EINTR => Ok(()),
+                // Out of kernel memory: no queue's fault, but somebody must hear of it.
                 errno => Err((0, Error::os("ppoll", errno))),
             };
         }

@@ -22,21 +22,24 @@ impl<R: FrameRx + Clocked + Send> CustomRx for R {}
 pub enum AnyRx {
     /// A capture file.
     File(Box<FileRx>),
-    /// A raw packet queue over libibverbs.
-    #[cfg(feature = "verbs")]
-    Verbs(Box<linerate_verbs::VerbsRx>),
-    /// UDP sockets.
-    #[cfg(feature = "udp")]
-    Udp(Box<linerate_udp::UdpRx>),
     /// A ring of an AF_PACKET socket.
     #[cfg(feature = "afpacket")]
     Afpacket(Box<linerate_afpacket::PacketRx>),
-    /// A receive ring of an ExaNIC.
-    #[cfg(feature = "exanic")]
-    Exanic(Box<linerate_exanic::ExanicRx>),
+    /// UDP sockets.
+    #[cfg(feature = "udp")]
+    Udp(Box<linerate_udp::UdpRx>),
     /// A receive queue of an AF_XDP socket.
     #[cfg(feature = "afxdp")]
     Afxdp(Box<linerate_afxdp::XdpRx>),
+    /// A receive queue of a Solarflare or AMD card.
+    #[cfg(feature = "efvi")]
+    Efvi(Box<linerate_efvi::EfviRx>),
+    /// A raw packet queue over libibverbs.
+    #[cfg(feature = "verbs")]
+    Verbs(Box<linerate_verbs::VerbsRx>),
+    /// A receive ring of an ExaNIC.
+    #[cfg(feature = "exanic")]
+    Exanic(Box<linerate_exanic::ExanicRx>),
     /// A queue that this crate does not know.
     Custom(Box<dyn CustomRx>),
 }
@@ -46,16 +49,18 @@ macro_rules! each {
     ($self:expr, $queue:ident => $body:expr) => {
         match $self {
             AnyRx::File($queue) => $body,
-            #[cfg(feature = "verbs")]
-            AnyRx::Verbs($queue) => $body,
-            #[cfg(feature = "udp")]
-            AnyRx::Udp($queue) => $body,
             #[cfg(feature = "afpacket")]
             AnyRx::Afpacket($queue) => $body,
-            #[cfg(feature = "exanic")]
-            AnyRx::Exanic($queue) => $body,
+            #[cfg(feature = "udp")]
+            AnyRx::Udp($queue) => $body,
             #[cfg(feature = "afxdp")]
             AnyRx::Afxdp($queue) => $body,
+            #[cfg(feature = "efvi")]
+            AnyRx::Efvi($queue) => $body,
+            #[cfg(feature = "verbs")]
+            AnyRx::Verbs($queue) => $body,
+            #[cfg(feature = "exanic")]
+            AnyRx::Exanic($queue) => $body,
             AnyRx::Custom($queue) => $body,
         }
     };
@@ -67,16 +72,18 @@ impl AnyRx {
     pub fn backend(&self) -> Option<Backend> {
         match self {
             Self::File(_) => Some(Backend::Pcap),
-            #[cfg(feature = "verbs")]
-            Self::Verbs(_) => Some(Backend::Verbs),
-            #[cfg(feature = "udp")]
-            Self::Udp(_) => Some(Backend::Udp),
             #[cfg(feature = "afpacket")]
             Self::Afpacket(_) => Some(Backend::Afpacket),
-            #[cfg(feature = "exanic")]
-            Self::Exanic(_) => Some(Backend::Exanic),
+            #[cfg(feature = "udp")]
+            Self::Udp(_) => Some(Backend::Udp),
             #[cfg(feature = "afxdp")]
             Self::Afxdp(_) => Some(Backend::Afxdp),
+            #[cfg(feature = "efvi")]
+            Self::Efvi(_) => Some(Backend::Efvi),
+            #[cfg(feature = "verbs")]
+            Self::Verbs(_) => Some(Backend::Verbs),
+            #[cfg(feature = "exanic")]
+            Self::Exanic(_) => Some(Backend::Exanic),
             Self::Custom(_) => None,
         }
     }
@@ -99,19 +106,41 @@ impl AnyRx {
         }
     }
 
+    /// Opens the queue anew with its flows: the way on after [`ErrorKind::QueueLost`] on ef_vi.
+    /// What the old queue still held is lost, and its counters start from 0. Queues of other
+    /// backends recover by themselves, or their port must be opened again.
+    ///
+    /// # Errors
+    ///
+    /// The backend does not rebuild queues, or the card does not give one.
+    pub fn rebuild(self) -> Result<Self, SetupError> {
+        match self {
+            #[cfg(feature = "efvi")]
+            Self::Efvi(rx) => Ok(Self::Efvi(Box::new(rx.rebuild()?))),
+            other => {
+                let what = "queues of this backend are not rebuilt";
+                Err(SetupError::new(ErrorKind::Unsupported, "rebuild", what)
+                    .on(other.backend().map_or("custom queue", Backend::name))
+                    .remedy("open the port again"))
+            }
+        }
+    }
+
     /// The queue's [`BufRx`] capability, where frames arrive in buffers of a pool.
     pub fn buf_rx(&mut self) -> Option<&mut dyn BufRx> {
         match self {
-            #[cfg(feature = "verbs")]
-            Self::Verbs(rx) => Some(&mut **rx),
-            #[cfg(feature = "udp")]
-            Self::Udp(_) => None,
             #[cfg(feature = "afpacket")]
             Self::Afpacket(_) => None,
-            #[cfg(feature = "exanic")]
-            Self::Exanic(_) => None,
+            #[cfg(feature = "udp")]
+            Self::Udp(_) => None,
             #[cfg(feature = "afxdp")]
             Self::Afxdp(rx) => Some(&mut **rx),
+            #[cfg(feature = "efvi")]
+            Self::Efvi(rx) => rx.buf_rx(),
+            #[cfg(feature = "verbs")]
+            Self::Verbs(rx) => Some(&mut **rx),
+            #[cfg(feature = "exanic")]
+            Self::Exanic(_) => None,
             Self::File(_) | Self::Custom(_) => None,
         }
     }
@@ -119,16 +148,18 @@ impl AnyRx {
     /// The queue's [`Steer`] capability, where it can add and remove flows.
     pub fn steer(&mut self) -> Option<&mut dyn Steer> {
         match self {
-            #[cfg(feature = "verbs")]
-            Self::Verbs(rx) => Some(&mut **rx),
-            #[cfg(feature = "udp")]
-            Self::Udp(rx) => Some(&mut **rx),
             #[cfg(feature = "afpacket")]
             Self::Afpacket(rx) => Some(&mut **rx),
-            #[cfg(feature = "exanic")]
-            Self::Exanic(rx) => Some(&mut **rx),
+            #[cfg(feature = "udp")]
+            Self::Udp(rx) => Some(&mut **rx),
             #[cfg(feature = "afxdp")]
             Self::Afxdp(rx) => Some(&mut **rx),
+            #[cfg(feature = "efvi")]
+            Self::Efvi(rx) => Some(&mut **rx),
+            #[cfg(feature = "verbs")]
+            Self::Verbs(rx) => Some(&mut **rx),
+            #[cfg(feature = "exanic")]
+            Self::Exanic(rx) => Some(&mut **rx),
             Self::File(_) | Self::Custom(_) => None,
         }
     }
@@ -167,16 +198,18 @@ impl FrameRx for AnyRx {
     fn poll<F: FnMut(RxFrame<'_>)>(&mut self, max: usize, mut f: F) -> Result<usize, Error> {
         match self {
             Self::File(q) => q.poll(max, f),
-            #[cfg(feature = "verbs")]
-            Self::Verbs(q) => q.poll(max, f),
-            #[cfg(feature = "udp")]
-            Self::Udp(q) => q.poll(max, f),
             #[cfg(feature = "afpacket")]
             Self::Afpacket(q) => q.poll(max, f),
-            #[cfg(feature = "exanic")]
-            Self::Exanic(q) => q.poll(max, f),
+            #[cfg(feature = "udp")]
+            Self::Udp(q) => q.poll(max, f),
             #[cfg(feature = "afxdp")]
             Self::Afxdp(q) => q.poll(max, f),
+            #[cfg(feature = "efvi")]
+            Self::Efvi(q) => q.poll(max, f),
+            #[cfg(feature = "verbs")]
+            Self::Verbs(q) => q.poll(max, f),
+            #[cfg(feature = "exanic")]
+            Self::Exanic(q) => q.poll(max, f),
             // Behind a `dyn` there is no fused loop to call.
             Self::Custom(q) => {
                 let n = q.acquire(max)?;

@@ -7,21 +7,24 @@ use crate::backend::Backend;
 /// A transmit queue of whichever backend was opened.
 #[non_exhaustive]
 pub enum AnyTx {
-    /// A raw packet queue over libibverbs.
-    #[cfg(feature = "verbs")]
-    Verbs(Box<linerate_verbs::VerbsTx>),
-    /// UDP sockets.
-    #[cfg(feature = "udp")]
-    Udp(Box<linerate_udp::UdpTx>),
     /// An AF_PACKET socket.
     #[cfg(feature = "afpacket")]
     Afpacket(Box<linerate_afpacket::PacketTx>),
-    /// Transmit memory of an ExaNIC.
-    #[cfg(feature = "exanic")]
-    Exanic(Box<linerate_exanic::ExanicTx>),
+    /// UDP sockets.
+    #[cfg(feature = "udp")]
+    Udp(Box<linerate_udp::UdpTx>),
     /// A transmit queue of an AF_XDP socket.
     #[cfg(feature = "afxdp")]
     Afxdp(Box<linerate_afxdp::XdpTx>),
+    /// A send queue of a Solarflare or AMD card.
+    #[cfg(feature = "efvi")]
+    Efvi(Box<linerate_efvi::EfviTx>),
+    /// A raw packet queue over libibverbs.
+    #[cfg(feature = "verbs")]
+    Verbs(Box<linerate_verbs::VerbsTx>),
+    /// Transmit memory of an ExaNIC.
+    #[cfg(feature = "exanic")]
+    Exanic(Box<linerate_exanic::ExanicTx>),
     /// A queue that this crate does not know.
     Custom(Box<dyn FrameTx + Send>),
 }
@@ -30,16 +33,18 @@ pub enum AnyTx {
 macro_rules! each {
     ($self:expr, $queue:ident => $body:expr) => {
         match $self {
-            #[cfg(feature = "verbs")]
-            AnyTx::Verbs($queue) => $body,
-            #[cfg(feature = "udp")]
-            AnyTx::Udp($queue) => $body,
             #[cfg(feature = "afpacket")]
             AnyTx::Afpacket($queue) => $body,
-            #[cfg(feature = "exanic")]
-            AnyTx::Exanic($queue) => $body,
+            #[cfg(feature = "udp")]
+            AnyTx::Udp($queue) => $body,
             #[cfg(feature = "afxdp")]
             AnyTx::Afxdp($queue) => $body,
+            #[cfg(feature = "efvi")]
+            AnyTx::Efvi($queue) => $body,
+            #[cfg(feature = "verbs")]
+            AnyTx::Verbs($queue) => $body,
+            #[cfg(feature = "exanic")]
+            AnyTx::Exanic($queue) => $body,
             AnyTx::Custom($queue) => $body,
         }
     };
@@ -50,16 +55,18 @@ impl AnyTx {
     #[must_use]
     pub fn backend(&self) -> Option<Backend> {
         match self {
-            #[cfg(feature = "verbs")]
-            Self::Verbs(_) => Some(Backend::Verbs),
-            #[cfg(feature = "udp")]
-            Self::Udp(_) => Some(Backend::Udp),
             #[cfg(feature = "afpacket")]
             Self::Afpacket(_) => Some(Backend::Afpacket),
-            #[cfg(feature = "exanic")]
-            Self::Exanic(_) => Some(Backend::Exanic),
+            #[cfg(feature = "udp")]
+            Self::Udp(_) => Some(Backend::Udp),
             #[cfg(feature = "afxdp")]
             Self::Afxdp(_) => Some(Backend::Afxdp),
+            #[cfg(feature = "efvi")]
+            Self::Efvi(_) => Some(Backend::Efvi),
+            #[cfg(feature = "verbs")]
+            Self::Verbs(_) => Some(Backend::Verbs),
+            #[cfg(feature = "exanic")]
+            Self::Exanic(_) => Some(Backend::Exanic),
             Self::Custom(_) => None,
         }
     }
@@ -67,16 +74,18 @@ impl AnyTx {
     /// The queue's [`BufTx`] capability, where it sends buffers of a pool.
     pub fn buf_tx(&mut self) -> Option<&mut dyn BufTx> {
         match self {
-            #[cfg(feature = "verbs")]
-            Self::Verbs(tx) => Some(&mut **tx),
-            #[cfg(feature = "udp")]
-            Self::Udp(_) => None,
             #[cfg(feature = "afpacket")]
             Self::Afpacket(_) => None,
-            #[cfg(feature = "exanic")]
-            Self::Exanic(_) => None,
+            #[cfg(feature = "udp")]
+            Self::Udp(_) => None,
             #[cfg(feature = "afxdp")]
             Self::Afxdp(tx) => Some(&mut **tx),
+            #[cfg(feature = "efvi")]
+            Self::Efvi(tx) => Some(&mut **tx),
+            #[cfg(feature = "verbs")]
+            Self::Verbs(tx) => Some(&mut **tx),
+            #[cfg(feature = "exanic")]
+            Self::Exanic(_) => None,
             Self::Custom(_) => None,
         }
     }
@@ -84,16 +93,18 @@ impl AnyTx {
     /// The queue's [`TxStamps`] capability, where it can say when frames left.
     pub fn stamps(&mut self) -> Option<&mut dyn TxStamps> {
         match self {
-            #[cfg(feature = "verbs")]
-            Self::Verbs(_) => None,
-            #[cfg(feature = "udp")]
-            Self::Udp(_) => None,
             #[cfg(feature = "afpacket")]
             Self::Afpacket(_) => None,
-            #[cfg(feature = "exanic")]
-            Self::Exanic(tx) => Some(&mut **tx),
+            #[cfg(feature = "udp")]
+            Self::Udp(_) => None,
             #[cfg(feature = "afxdp")]
             Self::Afxdp(tx) => Some(&mut **tx),
+            #[cfg(feature = "efvi")]
+            Self::Efvi(tx) => Some(&mut **tx),
+            #[cfg(feature = "verbs")]
+            Self::Verbs(_) => None,
+            #[cfg(feature = "exanic")]
+            Self::Exanic(tx) => Some(&mut **tx),
             Self::Custom(_) => None,
         }
     }

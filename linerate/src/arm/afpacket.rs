@@ -11,7 +11,7 @@ use crate::rights;
 use crate::uri::value::{number, switch, word};
 use crate::uri::{OptionDoc, Uri};
 
-const OPTIONS: &[OptionDoc] = &[
+pub(super) const OPTIONS: &[OptionDoc] = &[
     OptionDoc { name: "ring", values: "blocks (throughput) or frames (latency)" },
     OptionDoc { name: "ring_mb", values: "1 to 2048 MiB" },
     OptionDoc { name: "retire_ms", values: "1 to 1000 ms" },

@@ -11,7 +11,7 @@ use crate::rights;
 use crate::uri::value::{number, range, switch, word};
 use crate::uri::{OptionDoc, Uri};
 
-const OPTIONS: &[OptionDoc] = &[
+pub(super) const OPTIONS: &[OptionDoc] = &[
     OptionDoc { name: "queue", values: "a queue such as 3, or a range such as 0..3, or all" },
     OptionDoc { name: "mode", values: "auto, zerocopy, native or generic" },
     OptionDoc { name: "ring_slots", values: "64 to 32768, a power of two" },
@@ -103,5 +103,5 @@ pub(super) fn survey(interface: &Interface) -> Result<String, String> {
     }
     rights::may_open_raw()?;
     rights::may_load_xdp()?;
-    Ok("takes the flows asked for from the kernel".into())
+    Ok("for flows, which it takes from the kernel".into())
 }

@@ -11,7 +11,7 @@ use crate::port::Direction;
 use crate::uri::value::{number, switch, word};
 use crate::uri::{OptionDoc, Uri};
 
-const OPTIONS: &[OptionDoc] = &[
+pub(super) const OPTIONS: &[OptionDoc] = &[
     OptionDoc { name: "queues", values: "1 to 64" },
     OptionDoc { name: "frames", values: "512 to 1048576" },
     OptionDoc { name: "rx_ring", values: "512 to 4096 slots" },
@@ -30,7 +30,7 @@ const OPTIONS: &[OptionDoc] = &[
 ];
 
 pub(super) fn open(uri: &Uri, request: &Request) -> Result<Opened, OpenError> {
-    let (options, queues) = options(uri, &[], |_, _| None)?;
+    let (options, queues) = options(uri, request, &[], |_, _| None)?;
     let mut opened = open_with(&uri.target, &options, queues, request)?;
     opened.join_on = Some(uri.target.clone());
     Ok(opened)
@@ -40,10 +40,12 @@ pub(super) fn open(uri: &Uri, request: &Request) -> Result<Opened, OpenError> {
 /// `set_more`.
 pub(super) fn options(
     uri: &Uri,
+    request: &Request,
     more: &[OptionDoc],
     mut set_more: impl FnMut(&str, &str) -> Option<()>,
 ) -> Result<(Options, usize), OpenError> {
     let mut options = Options::default();
+    options.pool = request.pool.clone();
     let mut queues = 1;
     uri.apply(&[OPTIONS, more].concat(), |name, value| {
         match name {
@@ -91,26 +93,20 @@ pub(super) fn open_with(
     request: &Request,
 ) -> Result<Opened, OpenError> {
     let mut opened = Opened::default();
-    let any_tx = |tx: EfviTx| Some(AnyTx::Efvi(Box::new(tx)));
-    let mut queues: Vec<EfviRx> = match request.direction {
-        Direction::Tx => {
-            opened.tx = any_tx(open_tx(interface, options)?);
-            return Ok(opened);
-        }
+    let (mut queues, tx): (Vec<EfviRx>, Option<EfviTx>) = match request.direction {
+        Direction::Tx => (Vec::new(), Some(open_tx(interface, options)?)),
         direction if queues > 1 => {
-            if direction == Direction::Both {
-                opened.tx = any_tx(open_tx(interface, options)?);
-            }
-            open_set(interface, queues, options)?
+            let tx = match direction {
+                Direction::Both => Some(open_tx(interface, options)?),
+                _ => None,
+            };
+            (open_set(interface, queues, options)?, tx)
         }
         direction => {
             let port = linerate_efvi::open(interface, options)?;
             opened.notices = port.notices().to_vec();
             let (rx, tx) = port.split();
-            if direction == Direction::Both {
-                opened.tx = any_tx(tx);
-            }
-            vec![rx]
+            (vec![rx], (direction == Direction::Both).then_some(tx))
         }
     };
     // Flows are added to a set as a whole.
@@ -119,7 +115,13 @@ pub(super) fn open_with(
             first.add(&flow)?;
         }
     }
+    opened.pool = match (&tx, queues.first()) {
+        (Some(tx), _) => Some(tx.pool().clone()),
+        (None, Some(EfviRx::Ring(rx))) => Some(rx.pool().clone()),
+        _ => None,
+    };
     opened.rx = queues.into_iter().map(|rx| AnyRx::Efvi(Box::new(rx))).collect();
+    opened.tx = tx.map(|tx| AnyTx::Efvi(Box::new(tx)));
     Ok(opened)
 }
 

@@ -10,7 +10,7 @@ use crate::port::Direction;
 use crate::uri::value::{number, switch, word};
 use crate::uri::{OptionDoc, Uri};
 
-const OPTIONS: &[OptionDoc] = &[
+pub(super) const OPTIONS: &[OptionDoc] = &[
     OptionDoc { name: "buffer", values: "auto, default, unused, or a number from 1" },
     OptionDoc { name: "keep_fcs", values: "on or off" },
     OptionDoc { name: "bad_frames", values: "count or deliver" },

@@ -2,14 +2,17 @@
 
 use std::any::Any;
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use linerate_common::{ErrorKind, SetupError};
 use linerate_sim::Plug;
+use linerate_sim::efvi::Kind;
 use linerate_verbs::{Library, NoBuffer};
 
 use super::{Opened, Request};
 use crate::error::OpenError;
+use crate::uri::value::word;
 use crate::uri::{OptionDoc, Uri, choices};
 
 /// Every card takes these beside what its backend takes.
@@ -18,12 +21,19 @@ const PEER: OptionDoc =
 const CABLE: OptionDoc =
     OptionDoc { name: "cable", values: "a name: the two ports that give it are connected" };
 
-const CARDS: &[&str] = &["verbs", "exanic"];
+/// Which kind of Solarflare card.
+const KIND: OptionDoc = OptionDoc { name: "kind", values: "ring (SFN7000 to X2) or shared (X3)" };
+
+#[cfg(test)]
+pub(super) const OPTIONS: &[OptionDoc] = &[PEER, CABLE, KIND];
+
+const CARDS: &[&str] = &["verbs", "exanic", "efvi"];
 
 pub(super) fn open(uri: &Uri, request: &Request) -> Result<Opened, OpenError> {
     match uri.target.as_str() {
         "verbs" => verbs(uri, request),
         "exanic" => exanic(uri, request),
+        "efvi" => efvi(uri, request),
         other => {
             let detail = format!("no simulated card {other:?}{}", choices(other, CARDS));
             Err(OpenError::uri(&uri.text, detail))
@@ -122,6 +132,31 @@ fn exanic(uri: &Uri, request: &Request) -> Result<Opened, OpenError> {
     let api = linerate_sim::exanic::Card::api();
     let port = linerate_exanic::open_with(api, &card.port_name(0), &options)?;
     let mut opened = super::exanic::opened(&port, request)?;
+    opened.join_on = join_on;
+    opened.keep = vec![Box::new(card)];
+    Ok(opened)
+}
+
+fn efvi(uri: &Uri, request: &Request) -> Result<Opened, OpenError> {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let mut wiring = Wiring::default();
+    let mut kind = Kind::Ring;
+    let more = [PEER, CABLE, KIND];
+    let (mut options, queues) = super::efvi::options(uri, request, &more, |name, value| {
+        if name == KIND.name {
+            kind = word(value, &[("ring", Kind::Ring), ("shared", Kind::Shared)])?;
+            return Some(());
+        }
+        wiring.set(name, value)
+    })?;
+    let (plug, join_on) = wiring.plug(uri)?;
+    let name = format!("simsf{}", NEXT.fetch_add(1, Ordering::Relaxed));
+    let card = linerate_sim::efvi::Card::new(&name, kind, plug).ok_or_else(|| {
+        let e = SetupError::new(ErrorKind::BadArgument, "simulate", "the card's name is taken");
+        OpenError::from(e.on(&uri.text))
+    })?;
+    options.library = Some(linerate_sim::efvi::library());
+    let mut opened = super::efvi::open_with(&name, &options, queues, request)?;
     opened.join_on = join_on;
     opened.keep = vec![Box::new(card)];
     Ok(opened)

@@ -11,7 +11,7 @@ use crate::port::Direction;
 use crate::uri::value::{number, switch, word};
 use crate::uri::{OptionDoc, Uri};
 
-const OPTIONS: &[OptionDoc] = &[
+pub(super) const OPTIONS: &[OptionDoc] = &[
     OptionDoc { name: "rcvbuf", values: "0 to 1073741824 bytes" },
     OptionDoc { name: "sndbuf", values: "0 to 1073741824 bytes" },
     OptionDoc { name: "datagram", values: "1 to 65535 bytes" },

@@ -12,7 +12,7 @@ use crate::rights;
 use crate::uri::value::{number, switch, word};
 use crate::uri::{OptionDoc, Uri};
 
-const OPTIONS: &[OptionDoc] = &[
+pub(super) const OPTIONS: &[OptionDoc] = &[
     OptionDoc { name: "mode", values: "steal, share or sniff" },
     OptionDoc { name: "rx_slots", values: "1 to 32768 buffers" },
     OptionDoc { name: "tx_slots", values: "1 to 32768 buffers" },

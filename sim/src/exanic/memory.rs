@@ -116,13 +116,9 @@ pub(super) struct RingMemory([Chunk; RING_CHUNKS as usize]);
 
 impl RingMemory {
     pub(super) fn new() -> Box<Self> {
-        let ring: Box<Self> = zeroed();
-        for chunk in &ring.0 {
-            for word in &chunk.payload {
-                word.store(u64::MAX, Ordering::Relaxed);
-            }
-            chunk.info.store(u64::MAX, Ordering::Relaxed);
-        }
+        let mut ring: Box<Self> = zeroed();
+        // SAFETY: nobody else has it yet, and all bits set are a valid value of its atomics.
+        unsafe { (&raw mut *ring).write_bytes(0xff, 1) };
         ring
     }
 

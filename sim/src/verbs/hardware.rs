@@ -12,7 +12,7 @@ use crate::cable::{WireFrame, WireState};
 
 use super::device::{Shared, lock};
 use super::faults::{RecvFault, SendFault};
-use super::qp::{Body, Done, QpState, SendRequest, Side};
+use super::qp::{Body, Done, QpState, Queues, Side};
 
 /// Frames that one queue pair may send before others get their turn.
 const TURN: usize = 64;
@@ -59,9 +59,8 @@ fn send_one(shared: &Shared, qp: &Arc<QpState>) -> bool {
         Body::Pieces(pieces) => gather(shared, pieces),
     };
     let Some(bytes) = bytes else {
-        let request = queues.send.pop_front();
-        drop(queues);
-        return broken(qp, request, sys::IBV_WC_LOC_PROT_ERR);
+        broken(qp, &mut queues, sys::IBV_WC_LOC_PROT_ERR);
+        return true;
     };
     // Looked at before and counted after the frame has left: a full wire tries again.
     let fault = shared.faults.planned_send();
@@ -70,34 +69,30 @@ fn send_one(shared: &Shared, qp: &Arc<QpState>) -> bool {
         return false;
     }
     shared.faults.sent_one();
-    let Some(request) = queues.send.pop_front() else { return false };
     if let Some(SendFault::Status(status)) = fault {
-        drop(queues);
-        return broken(qp, Some(request), status);
+        broken(qp, &mut queues, status);
+        return true;
     }
+    let Some(request) = queues.send.pop_front() else { return false };
     if request.signaled {
         let frees = std::mem::take(&mut queues.unsignaled) + 1;
-        drop(queues);
-        qp.complete(
-            Side::Send,
-            request.wr_id,
-            sys::IBV_WC_SUCCESS,
-            Done { frees, ..Done::default() },
-        );
+        let done = Done { frees, ..Done::default() };
+        qp.complete(&mut queues, Side::Send, request.wr_id, sys::IBV_WC_SUCCESS, done);
     } else {
         queues.unsignaled += 1;
     }
     true
 }
 
-/// An error completion, and the queue pair stops.
-fn broken(qp: &Arc<QpState>, request: Option<SendRequest>, status: u32) -> bool {
-    if let Some(request) = request {
-        let frees = std::mem::take(&mut lock(&qp.queues).unsignaled) + 1;
-        qp.complete(Side::Send, request.wr_id, status, Done { frees, ..Done::default() });
+/// An error completion for the request at the front, and the queue pair stops: the state and all
+/// completions, the error first, in one step.
+fn broken(qp: &Arc<QpState>, queues: &mut Queues, status: u32) {
+    if let Some(request) = queues.send.pop_front() {
+        let frees = std::mem::take(&mut queues.unsignaled) + 1;
+        let done = Done { frees, ..Done::default() };
+        qp.complete(queues, Side::Send, request.wr_id, status, done);
     }
-    qp.fail();
-    true
+    qp.fail(queues);
 }
 
 /// Steers a frame: sniffers get a copy, then the rule with the lowest priority number takes it,
@@ -136,44 +131,33 @@ fn receive(shared: &Shared, qps: &[Arc<QpState>], frame: &WireFrame) {
     }
 }
 
-/// Writes a frame into the first posted buffer and completes it.
+/// Writes a frame into the first posted buffer and completes it, all while it holds the queues: a
+/// program that resets the pair meanwhile gets its buffers back only after the last write.
 fn deliver(shared: &Shared, qp: &Arc<QpState>, bytes: &[u8], tag: u32) {
     let mut queues = lock(&qp.queues);
     if !matches!(queues.state, sys::IBV_QPS_RTR | sys::IBV_QPS_RTS) {
         return;
     }
     let Some(request) = queues.recv.pop_front() else {
-        drop(queues);
         shared.out_of_buffer.fetch_add(1, Ordering::AcqRel);
         return;
     };
     let fault = shared.faults.next_recv();
-    let late = queues.late.take();
-    drop(queues);
     let status = match fault {
         Some(RecvFault::Status(status)) => status,
         _ => scatter(shared, &request.pieces, bytes),
     };
-    if let Some(entry) = late {
+    if let Some(entry) = queues.late.take() {
         qp.recv_cq.push(entry);
     }
-    let done = Done { bytes: bytes.len() as u32, tag, frees: 0 };
+    let done = Done { bytes: bytes.len() as u32, tag, ..Done::default() };
     if fault == Some(RecvFault::Late) && status == sys::IBV_WC_SUCCESS {
-        let wc = sys::ibv_wc {
-            wr_id: request.wr_id,
-            opcode: sys::IBV_WC_RECV,
-            byte_len: done.bytes,
-            qp_num: qp.number,
-            ..sys::ibv_wc::default()
-        };
-        let at_ns = linerate_common::clock::now_ns();
-        let entry = super::cq::Entry { wc, at_ns, tag, frees: 0, qp: Arc::clone(qp) };
-        lock(&qp.queues).late = Some(entry);
+        queues.late = Some(qp.entry(Side::Recv, request.wr_id, status, done));
         return;
     }
-    qp.complete(Side::Recv, request.wr_id, status, done);
+    qp.complete(&mut queues, Side::Recv, request.wr_id, status, done);
     if status != sys::IBV_WC_SUCCESS {
-        qp.fail();
+        qp.fail(&mut queues);
     }
 }
 

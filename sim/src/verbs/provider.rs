@@ -18,7 +18,7 @@ use super::cq::{SimCq, TICK_HZ, TICK_MASK, ticks};
 use super::device::{Shared, lock, shared_of_device};
 use super::faults::StampKind;
 use super::flow::Rule;
-use super::qp::{Body, QpState, Queues, RecvRequest, SendRequest, SimQp};
+use super::qp::{Body, QpState, Queues, RecvRequest, SendRequest, Side, SimQp};
 
 /// Longest queue and most inline bytes that the device grants.
 const MAX_WR: u32 = 4096;
@@ -412,7 +412,7 @@ unsafe extern "C" fn modify_qp(qp: *mut SimQp, attr: *mut ibv_qp_attr, mask: c_i
     }
     match attr.qp_state {
         sys::IBV_QPS_RESET => qp.state.reset(),
-        sys::IBV_QPS_ERR => qp.state.fail(),
+        sys::IBV_QPS_ERR => qp.state.fail(&mut lock(&qp.state.queues)),
         state => lock(&qp.state.queues).state = state,
     }
     0
@@ -466,7 +466,11 @@ unsafe extern "C" fn post_recv(
                 bad.write(wr);
                 return errno;
             }
-            queues.recv.push_back(RecvRequest { wr_id: (*wr).wr_id, pieces: pieces(wr) });
+            if queues.state == sys::IBV_QPS_ERR {
+                qp.flush(&mut queues, Side::Recv, (*wr).wr_id);
+            } else {
+                queues.recv.push_back(RecvRequest { wr_id: (*wr).wr_id, pieces: pieces(wr) });
+            }
             left -= 1;
             wr = (*wr).next;
         }
@@ -504,7 +508,8 @@ unsafe extern "C" fn post_send(
             let total: u32 = list.iter().map(|piece| piece.length).sum();
             let inline = (*wr).send_flags & sys::IBV_SEND_INLINE != 0;
             let too_long = inline && total > qp.cap.max_inline_data;
-            result = if queues.state != sys::IBV_QPS_RTS || n == 0 || too_long {
+            let ready = matches!(queues.state, sys::IBV_QPS_RTS | sys::IBV_QPS_ERR);
+            result = if !ready || n == 0 || too_long {
                 libc::EINVAL
             } else if qp.used.load(Ordering::Acquire) >= qp.cap.max_send_wr || left == 0 {
                 libc::ENOMEM
@@ -524,8 +529,12 @@ unsafe extern "C" fn post_send(
                 Body::Pieces(list)
             };
             let signaled = qp.signal_all || (*wr).send_flags & sys::IBV_SEND_SIGNALED != 0;
-            queues.send.push_back(SendRequest { wr_id: (*wr).wr_id, signaled, body });
             qp.used.fetch_add(1, Ordering::AcqRel);
+            if queues.state == sys::IBV_QPS_ERR {
+                qp.flush(&mut queues, Side::Send, (*wr).wr_id);
+            } else {
+                queues.send.push_back(SendRequest { wr_id: (*wr).wr_id, signaled, body });
+            }
             left -= 1;
             wr = (*wr).next;
         }

@@ -46,6 +46,8 @@ pub(super) struct Queues {
 }
 
 /// What the hardware thread sees of a queue pair.
+///
+/// Lock order: the queues, then a completion queue's entries, then the device's memory and rules.
 #[derive(Debug)]
 pub(super) struct QpState {
     pub(super) number: u32,
@@ -79,9 +81,15 @@ impl QpState {
         self.used.fetch_sub(slots, Ordering::AcqRel);
     }
 
-    /// Completes one request.
-    pub(super) fn complete(self: &Arc<Self>, to: Side, wr_id: u64, status: u32, rest: Done) {
-        let opcode = match to {
+    /// A completion of this pair.
+    pub(super) fn entry(
+        self: &Arc<Self>,
+        side: Side,
+        wr_id: u64,
+        status: u32,
+        rest: Done,
+    ) -> Entry {
+        let opcode = match side {
             Side::Send => sys::IBV_WC_SEND,
             Side::Recv => sys::IBV_WC_RECV,
         };
@@ -90,40 +98,57 @@ impl QpState {
             status,
             opcode,
             byte_len: rest.bytes,
+            wc_flags: rest.wc_flags,
             qp_num: self.number,
             ..ibv_wc::default()
         };
-        let entry =
-            Entry { wc, at_ns: now_ns(), tag: rest.tag, frees: rest.frees, qp: Arc::clone(self) };
-        match to {
+        Entry { wc, at_ns: now_ns(), tag: rest.tag, frees: rest.frees, qp: Arc::clone(self) }
+    }
+
+    /// Completes one request. The caller holds the queues, so that nothing gets between a
+    /// completion and the change of state that belongs to it: a program that resets the pair
+    /// waits, and what it posts afterwards meets no leftovers.
+    pub(super) fn complete(
+        self: &Arc<Self>,
+        _held: &mut Queues,
+        side: Side,
+        wr_id: u64,
+        status: u32,
+        rest: Done,
+    ) {
+        let entry = self.entry(side, wr_id, status, rest);
+        match side {
             Side::Send => self.send_cq.push(entry),
             Side::Recv => self.recv_cq.push(entry),
         }
     }
 
     /// Into the error state: everything posted comes back flushed.
-    pub(super) fn fail(self: &Arc<Self>) {
-        let (recv, send, unsignaled) = {
-            let mut queues = lock(&self.queues);
-            queues.state = sys::IBV_QPS_ERR;
-            queues.late = None;
-            let unsignaled = std::mem::take(&mut queues.unsignaled);
-            (std::mem::take(&mut queues.recv), std::mem::take(&mut queues.send), unsignaled)
+    pub(super) fn fail(self: &Arc<Self>, queues: &mut Queues) {
+        queues.state = sys::IBV_QPS_ERR;
+        queues.late = None;
+        while let Some(request) = queues.recv.pop_front() {
+            self.flush(queues, Side::Recv, request.wr_id);
+        }
+        while let Some(request) = queues.send.pop_front() {
+            self.flush(queues, Side::Send, request.wr_id);
+        }
+    }
+
+    /// What becomes of a request that is posted to a pair in the error state, or was before.
+    pub(super) fn flush(self: &Arc<Self>, queues: &mut Queues, side: Side, wr_id: u64) {
+        let frees = match side {
+            Side::Send => std::mem::take(&mut queues.unsignaled) + 1,
+            Side::Recv => 0,
         };
-        for request in recv {
-            self.complete(Side::Recv, request.wr_id, sys::IBV_WC_WR_FLUSH_ERR, Done::default());
-        }
-        let mut frees = unsignaled;
-        for request in send {
-            let done = Done { frees: frees + 1, ..Done::default() };
-            self.complete(Side::Send, request.wr_id, sys::IBV_WC_WR_FLUSH_ERR, done);
-            frees = 0;
-        }
+        let done = Done { frees, ..Done::default() };
+        self.complete(queues, side, wr_id, sys::IBV_WC_WR_FLUSH_ERR, done);
     }
 
     /// Back to the beginning: everything posted and completed is forgotten.
     pub(super) fn reset(&self) {
-        *lock(&self.queues) = Queues::default();
+        let mut queues = lock(&self.queues);
+        *queues = Queues::default();
         self.used.store(0, Ordering::Release);
         self.send_cq.forget(self.number);
         self.recv_cq.forget(self.number);
@@ -142,5 +167,6 @@ pub(super) enum Side {
 pub(super) struct Done {
     pub(super) bytes: u32,
     pub(super) tag: u32,
+    pub(super) wc_flags: u32,
     pub(super) frees: u32,
 }

@@ -1,10 +1,6 @@
 //! Every call that opening a port makes fails once, the first, the second, … the last: each time
 //! with a clear error, and with nothing left behind.
 
-#![allow(clippy::unwrap_used)]
-
-mod pair;
-
 use std::ffi::{c_int, c_void};
 use std::ptr::null_mut;
 use std::sync::OnceLock;

@@ -1,14 +1,10 @@
 //! The traits' rules on two simulated devices under the real libibverbs.
 
-#![allow(clippy::unwrap_used)]
-
-mod pair;
-
+use crate::pair::Pair;
 use linerate_common::conformance::{Rig, Wire, run_all};
 use linerate_common::pool::{Huge, Pool};
 use linerate_common::{BufRx, BufTx, ClockInfo, Clocked, FlowSpec, SetupError, Steer};
 use linerate_verbs::{NoBuffer, Options, VerbsRx, VerbsTx};
-use pair::Pair;
 
 struct Cards {
     pair: Pair,

@@ -1,18 +1,14 @@
 //! Every fault of the simulated device, and what the queues make of it.
 
-#![allow(clippy::unwrap_used)]
-
-mod pair;
-
 use std::time::{Duration, Instant};
 
+use crate::pair::Pair;
 use linerate_common::{
     ErrorKind, FlowSpec, FrameRx, FrameTx, NO_TS, RxFlags, Steer, clock::now_ns, wait_readable,
 };
 use linerate_ibverbs_sys as sys;
 use linerate_sim::verbs::{RecvFault, SendFault, StampKind};
 use linerate_verbs::{NoBuffer, Options, VerbsRx, VerbsTx};
-use pair::Pair;
 
 /// Sender on `a`, receiver on `b`.
 fn queues(pair: &Pair, change: impl Fn(&mut Options)) -> (VerbsTx, VerbsRx) {

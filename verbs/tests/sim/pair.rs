@@ -37,7 +37,7 @@ impl Pair {
 }
 
 /// A pair, or an early return with the reason printed.
-#[macro_export]
+// Textual scope: `main.rs` declares this module first.
 macro_rules! pair_or_skip {
     ($($stamps:expr)?) => {{
         #[allow(unused_mut, unused_assignments)]
