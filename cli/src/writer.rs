@@ -16,6 +16,10 @@ use crate::threads::{join, spawn};
 /// How long frames may wait in memory on a slow link before they are in the file.
 const FLUSH_AGE: Duration = Duration::from_millis(250);
 
+/// How long to sleep when the lane is dry: the longer it has been, the longer.
+const SHORT_NAP: Duration = Duration::from_millis(1);
+const LONG_NAP: Duration = Duration::from_millis(8);
+
 /// What the other threads see of the writer.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
@@ -124,9 +128,11 @@ impl Task {
 
     fn record(&mut self) -> io::Result<()> {
         let mut flushed = Instant::now();
+        let mut nap = SHORT_NAP;
         loop {
             match self.lane.next() {
                 Next::Batch(batch) => {
+                    nap = SHORT_NAP;
                     self.taken += batch.len() as u64;
                     let done = batch
                         .frames()
@@ -140,7 +146,8 @@ impl Task {
                         self.recorder.flush()?;
                         flushed = Instant::now();
                     }
-                    thread::sleep(Duration::from_millis(1));
+                    thread::sleep(nap);
+                    nap = (2 * nap).min(LONG_NAP);
                 }
                 Next::End => break,
             }
