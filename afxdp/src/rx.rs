@@ -56,6 +56,8 @@ pub struct XdpRx {
 struct Slot {
     /// Where it begins in the region.
     at: usize,
+    /// Its bytes that may be shown: none once it was taken.
+    len: u32,
     meta: RxMeta,
 }
 
@@ -139,7 +141,7 @@ impl XdpRx {
             shift: pool.frame_bytes().trailing_zeros(),
             cookie: shared.steering.as_ref().map_or(0, |s| s.meta_cookie()),
         };
-        let slot = Slot { at: 0, meta: RxMeta::plain(0) };
+        let slot = Slot { at: 0, len: 0, meta: RxMeta::plain(0) };
         let mut queue = Self {
             socket,
             shared,
@@ -336,7 +338,7 @@ impl FrameRx for XdpRx {
                 continue;
             }
             let meta = self.meta(desc.addr as usize, desc.len, &mut now);
-            self.window[self.len] = Slot { at: desc.addr as usize, meta };
+            self.window[self.len] = Slot { at: desc.addr as usize, len: desc.len, meta };
             self.len += 1;
             self.stats.frames += 1;
             self.stats.bytes += u64::from(desc.len);
@@ -351,10 +353,10 @@ impl FrameRx for XdpRx {
 
     #[inline]
     fn frame(&self, i: usize) -> RxFrame<'_> {
-        let Slot { at, meta } = self.window[..self.len][i];
+        let Slot { at, len, meta } = self.window[..self.len][i];
         // SAFETY: checked when the window was opened. The frame is out of the kernel's hands
         // until `release`, which needs the queue to itself.
-        RxFrame { bytes: unsafe { self.view.bytes(at, meta.wire_len as usize) }, meta }
+        RxFrame { bytes: unsafe { self.view.bytes(at, len as usize) }, meta }
     }
 
     #[inline]
@@ -421,9 +423,12 @@ impl FrameRx for XdpRx {
 impl BufRx for XdpRx {
     #[inline]
     fn take(&mut self, i: usize) -> Option<Buf> {
-        let Slot { at, meta } = self.window[..self.len][i];
-        let id = self.view.id(at as u64);
-        self.frames.take(id, at & (self.view.frame_bytes() - 1), meta.wire_len as usize)
+        let slot = &mut self.window[..self.len][i];
+        let id = self.view.id(slot.at as u64);
+        let offset = slot.at & (self.view.frame_bytes() - 1);
+        let buf = self.frames.take(id, offset, slot.len as usize)?;
+        slot.len = 0; // the bytes are the buffer's alone now
+        Some(buf)
     }
 }
 

@@ -189,7 +189,8 @@ impl<R: FrameRx + ?Sized> Drop for Burst<'_, R> {
 /// Capability: frames arrive in buffers of a pool, so one can be kept.
 pub trait BufRx: FrameRx {
     /// Moves frame `i` out of the window without a copy; `release` will not recycle it. `None`
-    /// when it was taken before. Its bytes stay readable through `frame(i)` until `release`.
+    /// when it was taken before. From then on the bytes are the [`Buf`]'s alone, which may be
+    /// written or handed to another thread while the window is open: `frame(i)` shows none.
     ///
     /// # Panics
     ///

@@ -708,11 +708,12 @@ impl FrameRx for RingRx {
 impl BufRx for RingRx {
     #[inline]
     fn take(&mut self, i: usize) -> Option<Buf> {
-        let slot = self.window[..self.open][i];
         if self.taken >> i & 1 == 1 {
             return None;
         }
+        let slot = &mut self.window[..self.open][i];
         let buf = self.cache.take(slot.id, self.dma_off + self.prefix, slot.len as usize)?;
+        slot.len = 0; // the bytes are the buffer's alone now
         self.taken |= 1 << i;
         Some(buf)
     }

@@ -317,7 +317,7 @@ impl FrameRx for VerbsRx {
         }
         for slot in &self.window[..self.len] {
             self.stats.frames += 1;
-            self.stats.bytes += u64::from(slot.len);
+            self.stats.bytes += u64::from(slot.meta.wire_len);
         }
         self.release_window();
         self.post(MAX_BURST);
@@ -338,8 +338,10 @@ impl FrameRx for VerbsRx {
 
 impl BufRx for VerbsRx {
     fn take(&mut self, i: usize) -> Option<Buf> {
-        let slot = self.window[..self.len][i];
-        self.cache.take(slot.id, self.headroom, slot.len as usize)
+        let slot = &mut self.window[..self.len][i];
+        let buf = self.cache.take(slot.id, self.headroom, slot.len as usize)?;
+        slot.len = 0; // the bytes are the buffer's alone now
+        Some(buf)
     }
 }
 

@@ -8,7 +8,7 @@ use crate::error::{ErrorKind, SetupError};
 
 use super::Pool;
 
-/// Frames exchanged with the pool in one go.
+/// Most frames exchanged with the pool in one go.
 const BATCH: usize = 64;
 
 /// The frames one queue answers for: free ones, a LIFO so that the next is still in the CPU's
@@ -26,6 +26,9 @@ pub struct FrameCache {
     free: Vec<u32>,
     /// Free frames kept before the coldest go back to the pool; `free` never reallocates.
     keep: usize,
+    /// Frames exchanged with the pool in one go: few where the pool is small, so that a queue
+    /// which hoards does not starve the others.
+    batch: usize,
     /// One bit a frame of the pool: with the card, or in an open window.
     lent: Box<[u64]>,
     lent_count: u32,
@@ -35,10 +38,12 @@ pub struct FrameCache {
 impl FrameCache {
     pub(super) fn new(pool: Pool, held: Arc<AtomicU32>) -> Self {
         let words = (pool.frames() as usize).div_ceil(64);
+        let batch = (pool.frames() as usize / 32).clamp(1, BATCH);
         Self {
             pool,
-            free: Vec::with_capacity(4 * BATCH),
-            keep: 4 * BATCH,
+            free: Vec::with_capacity(4 * batch),
+            keep: 4 * batch,
+            batch,
             lent: vec![0; words].into_boxed_slice(),
             lent_count: 0,
             held,
@@ -184,7 +189,7 @@ impl FrameCache {
     #[cold]
     fn refill(&mut self) -> bool {
         let mut ids = [0; BATCH];
-        let n = self.pool.0.free.pop(&mut ids);
+        let n = self.pool.0.free.pop(&mut ids[..self.batch]);
         self.free.extend_from_slice(&ids[..n]);
         self.count();
         n > 0
@@ -193,8 +198,8 @@ impl FrameCache {
     /// Gives the coldest frames back. The caller counts when it is through.
     #[cold]
     fn spill(&mut self) {
-        self.pool.0.free.push(&self.free[..BATCH]);
-        self.free.drain(..BATCH);
+        self.pool.0.free.push(&self.free[..self.batch]);
+        self.free.drain(..self.batch);
     }
 
     /// Publishes how many frames this queue answers for. Only we write it: a plain store.
