@@ -38,8 +38,8 @@ use report::{Live, Report};
 
 /// Where frames go unless told otherwise.
 const DEFAULT_FILE: &str = "linerate-demo.pcapng";
-/// The demo's datagrams begin with their number.
-const SEQ: &str = "u32le@0";
+/// Where the demo's datagrams have their number.
+const SEQ: &str = "u32le@4";
 /// How long the capture may take to catch up with the feed at the end.
 const CATCH_UP: Duration = Duration::from_secs(3);
 

@@ -21,8 +21,10 @@ const BURST_EVERY_NS: f64 = 2_000_000.0;
 const LONGEST_BURST: f64 = 160.0;
 /// One message in this many is withheld from one line, as a lossy line would.
 const WITHHOLD: u64 = 1500;
-/// Bytes of a message before its filler: sequence and time of sending.
-const HEAD: usize = 12;
+/// What every datagram begins with, lest other programs take it for one of theirs.
+const MAGIC: [u8; 4] = *b"LRDF";
+/// Bytes of a message before its filler: magic, sequence number, time of sending.
+const HEAD: usize = 16;
 
 /// One datagram to be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -180,8 +182,9 @@ impl Addresses {
         let template = self.templates.get(group_index(event.line, event.channel))?;
         let len = template.header_len() + usize::from(event.len);
         let (headers, payload) = buf.get_mut(..len)?.split_at_mut(template.header_len());
-        payload[..4].copy_from_slice(&event.seq.to_le_bytes());
-        payload[4..HEAD].copy_from_slice(&now_ns.to_le_bytes());
+        payload[..4].copy_from_slice(&MAGIC);
+        payload[4..8].copy_from_slice(&event.seq.to_le_bytes());
+        payload[8..HEAD].copy_from_slice(&now_ns.to_le_bytes());
         payload[HEAD..].fill(b'.');
         template.write_headers(headers, payload)?;
         Some(len)
@@ -190,8 +193,13 @@ impl Addresses {
 
 /// Sequence number and time of sending of a datagram of the feed.
 pub(crate) fn read(payload: &[u8]) -> Option<(u32, u64)> {
-    let seq = u32::from_le_bytes(*payload.first_chunk()?);
-    let sent_ns = u64::from_le_bytes(*payload.get(4..)?.first_chunk()?);
+    let head: &[u8; HEAD] = payload.first_chunk()?;
+    let (magic, rest) = head.split_first_chunk()?;
+    let (seq, sent_ns) = rest.split_first_chunk()?;
+    if *magic != MAGIC {
+        return None;
+    }
+    let (seq, sent_ns) = (u32::from_le_bytes(*seq), u64::from_le_bytes(*sent_ns.first_chunk()?));
     Some((seq, sent_ns))
 }
 
