@@ -54,6 +54,7 @@ mod steer;
 mod sys;
 mod tx;
 mod umem;
+mod view;
 
 pub use options::{BusyPoll, Direction, Mode, Options, Queues, Stamps, Steering};
 pub use port::{Port, open};

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use linerate_common::pool::{Numa, Pool};
-use linerate_common::{ErrorKind, FlowSpec, SetupError};
+use linerate_common::{ErrorKind, FlowSpec, RuleId, SetupError};
 
 use crate::clock::HwClock;
 use crate::interface::Interface;
@@ -40,8 +40,28 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    pub(crate) fn steering(&self) -> Result<&Steering, SetupError> {
+        self.steering.as_ref().ok_or_else(|| {
+            SetupError::new(ErrorKind::Unsupported, "steer", "the port has no program of ours")
+                .on(&self.name)
+                .remedy("steer in your own program, or open the port with ?steering=rules")
+        })
+    }
+
+    pub(crate) fn add(&self, rules: &[Rule]) -> Result<Vec<RuleId>, SetupError> {
+        let steering = self.steering()?;
+        for rule in rules {
+            self.can_see(&rule.flow)?;
+        }
+        steering.add(rules).map_err(|e| e.on(&self.name))
+    }
+
+    pub(crate) fn add_one(&self, rule: Rule) -> Result<RuleId, SetupError> {
+        self.add(&[rule]).map(|ids| ids[0])
+    }
+
     /// A rule that could never match is refused instead of being kept in silence.
-    pub(crate) fn can_see(&self, flow: &FlowSpec) -> Result<(), SetupError> {
+    fn can_see(&self, flow: &FlowSpec) -> Result<(), SetupError> {
         if flow.vlan.is_none() || !self.vlan_hidden {
             return Ok(());
         }
@@ -137,8 +157,9 @@ fn open_port(name: &str, options: &Options) -> Result<Port, SetupError> {
         vlan_hidden: driver != "veth" && interface.strips_vlan(),
         interface: name.to_owned(),
     });
-    for flow in &options.flows {
-        shared.add(&Rule::deliver(*flow))?;
+    if !options.flows.is_empty() {
+        let rules: Vec<Rule> = options.flows.iter().copied().map(Rule::deliver).collect();
+        shared.add(&rules)?;
     }
 
     let setup = Setup { options, shared: shared.clone(), mtu, phc, has_hw_ts, generic };

@@ -6,16 +6,17 @@ use std::sync::Arc;
 use linerate_common::clock::now_ns;
 use linerate_common::pool::{FrameCache, Pool};
 use linerate_common::{
-    Buf, BufRx, ClockInfo, Clocked, Error, ErrorKind, FlowSpec, FrameRx, MAX_BURST, NO_TS, RuleId,
-    RxFlags, RxFrame, RxMeta, RxStats, SetupError, Steer, Waitable,
+    Buf, BufRx, ClockInfo, Clocked, Error, FlowSpec, FrameRx, MAX_BURST, NO_TS, RuleId, RxFlags,
+    RxFrame, RxMeta, RxStats, SetupError, Steer, Waitable,
 };
 
 use crate::clock::HwClock;
 use crate::port::Shared;
 use crate::ring::{Consumer, Desc, Producer};
 use crate::socket::Socket;
-use crate::steer::{FrameMeta, Rule, RuleStatus};
+use crate::steer::{Rule, RuleStatus};
 use crate::sys::{self, XDP_PKT_CONTD, XdpStatistics};
+use crate::view::View;
 
 /// Receives the frames of one queue.
 ///
@@ -61,66 +62,11 @@ struct Slot {
     meta: RxMeta,
 }
 
-/// Reads frames by their place in the region.
-#[derive(Debug, Clone, Copy)]
-struct View {
-    base: *const u8,
-    /// log2 of the frame size.
-    shift: u32,
-    cookie: u64,
-}
-
-// SAFETY: the pointer leads into the region, which the queue's frame cache keeps mapped; what is
-// read through it is decided by the queue, which has one owner.
-unsafe impl Send for View {}
-
 /// Which stamps frames get.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Stamping {
     pub(crate) hardware: Option<HwClock>,
     pub(crate) software: bool,
-}
-
-impl View {
-    fn frame_bytes(self) -> usize {
-        1 << self.shift
-    }
-
-    /// Id of the frame that a place belongs to.
-    #[inline]
-    fn id(self, addr: u64) -> u32 {
-        u32::try_from(addr >> self.shift).unwrap_or(u32::MAX)
-    }
-
-    /// # Safety
-    ///
-    /// The bytes are one frame's, and nobody writes them while the slice lives.
-    #[inline]
-    unsafe fn bytes<'a>(self, at: usize, len: usize) -> &'a [u8] {
-        // SAFETY: `at + len` lies in the region, as the caller checked.
-        unsafe { std::slice::from_raw_parts(self.base.add(at), len) }
-    }
-
-    /// What the program wrote in front of the frame at `at`, once.
-    ///
-    /// # Safety
-    ///
-    /// The frame is ours: nobody else reads or writes it now.
-    #[inline]
-    unsafe fn take_meta(self, at: usize) -> Option<FrameMeta> {
-        let offset = at & (self.frame_bytes() - 1);
-        if offset < size_of::<FrameMeta>() {
-            return None;
-        }
-        // SAFETY: the metadata lies in the frame, in front of its data, and any bytes are valid.
-        unsafe {
-            let place = self.base.add(at - size_of::<FrameMeta>()).cast_mut().cast::<FrameMeta>();
-            let meta = place.read_unaligned();
-            // Whoever gets the frame next without metadata must not find this.
-            place.write_unaligned(FrameMeta { cookie: 0, ..meta });
-            (meta.cookie == self.cookie).then_some(meta)
-        }
-    }
 }
 
 impl XdpRx {
@@ -136,11 +82,8 @@ impl XdpRx {
     ) -> Self {
         let pool = frames.pool();
         let lend = (frames.available() as u32).min(fill.size());
-        let view = View {
-            base: pool.region().as_ptr(),
-            shift: pool.frame_bytes().trailing_zeros(),
-            cookie: shared.steering.as_ref().map_or(0, |s| s.meta_cookie()),
-        };
+        let cookie = shared.steering.as_ref().map_or(0, |s| s.meta_cookie());
+        let view = View::new(pool, cookie);
         let slot = Slot { at: 0, len: 0, meta: RxMeta::plain(0) };
         let mut queue = Self {
             socket,
@@ -193,7 +136,7 @@ impl XdpRx {
     /// The flow cannot be selected, 4096 rules are in place, or the port was opened without our
     /// program.
     pub fn add_rule(&mut self, rule: &Rule) -> Result<RuleId, SetupError> {
-        self.shared.add(rule)
+        self.shared.add_one(*rule)
     }
 
     /// The port's rules, first to match first, with what each has caught. One system call a rule.
@@ -209,7 +152,7 @@ impl XdpRx {
     #[inline]
     fn check(&self, desc: Desc) -> Option<u32> {
         let id = self.view.id(desc.addr);
-        let offset = desc.addr as usize & (self.view.frame_bytes() - 1);
+        let offset = self.view.offset(desc.addr as usize);
         let fits = desc.len as usize <= self.view.frame_bytes() - offset;
         (fits && self.frames.is_lent(id)).then_some(id)
     }
@@ -224,7 +167,7 @@ impl XdpRx {
     #[inline]
     fn meta(&self, at: usize, len: u32, now: &mut u64) -> RxMeta {
         let mut meta = RxMeta::plain(len as usize);
-        if self.view.cookie != 0 {
+        if self.view.has_meta() {
             // SAFETY: the caller checked that the frame is lent to us and came back from the
             // kernel; no slice of it has been handed out yet.
             if let Some(found) = unsafe { self.view.take_meta(at) } {
@@ -271,7 +214,7 @@ impl XdpRx {
         let mut written = 0;
         for i in 0..self.open {
             if let Some(id) = self.check(self.rx.read(i)) {
-                self.fill.write(written, u64::from(id) << self.view.shift);
+                self.fill.write(written, self.view.start(id));
                 written += 1;
             }
         }
@@ -297,7 +240,7 @@ impl XdpRx {
         while self.frames.lent() < self.lend
             && let Some(id) = self.frames.alloc()
         {
-            self.fill.write(written, u64::from(id) << self.view.shift);
+            self.fill.write(written, self.view.start(id));
             written += 1;
         }
         self.fill.submit(written);
@@ -410,7 +353,7 @@ impl FrameRx for XdpRx {
                 // SAFETY: checked above; the kernel gets the frame again only below.
                 f(RxFrame { bytes: unsafe { self.view.bytes(at, desc.len as usize) }, meta });
             }
-            self.fill.write(written, u64::from(id) << self.view.shift);
+            self.fill.write(written, self.view.start(id));
             written += 1;
         }
         self.stats.frames += shown;
@@ -425,7 +368,7 @@ impl BufRx for XdpRx {
     fn take(&mut self, i: usize) -> Option<Buf> {
         let slot = &mut self.window[..self.len][i];
         let id = self.view.id(slot.at as u64);
-        let offset = slot.at & (self.view.frame_bytes() - 1);
+        let offset = self.view.offset(slot.at);
         let buf = self.frames.take(id, offset, slot.len as usize)?;
         slot.len = 0; // the bytes are the buffer's alone now
         Some(buf)
@@ -459,7 +402,7 @@ impl Clocked for XdpRx {
 /// Rules are the port's: they hold for all of its queues.
 impl Steer for XdpRx {
     fn add(&mut self, flow: &FlowSpec) -> Result<RuleId, SetupError> {
-        self.shared.add(&Rule::deliver(*flow))
+        self.shared.add_one(Rule::deliver(*flow))
     }
 
     fn remove(&mut self, rule: RuleId) -> Result<(), SetupError> {
@@ -475,21 +418,5 @@ impl Drop for XdpRx {
         // The transmit half may keep the socket open, and the kernel these frames with it.
         let empty = self.frames.pool().cache();
         self.socket.keep(std::mem::replace(&mut self.frames, empty));
-    }
-}
-
-impl Shared {
-    pub(crate) fn steering(&self) -> Result<&crate::steer::Steering, SetupError> {
-        self.steering.as_ref().ok_or_else(|| {
-            SetupError::new(ErrorKind::Unsupported, "steer", "the port has no program of ours")
-                .on(&self.name)
-                .remedy("steer in your own program, or open the port with ?steering=rules")
-        })
-    }
-
-    pub(crate) fn add(&self, rule: &Rule) -> Result<RuleId, SetupError> {
-        self.steering()?;
-        self.can_see(&rule.flow)?;
-        self.steering()?.add(rule).map_err(|e| e.on(&self.name))
     }
 }

@@ -5,15 +5,17 @@
 //! rule that matches** decides; a frame that matches none goes to the kernel as if nothing were
 //! there. Rules come in this order: by [`Rule::order`], and among equals the older first.
 
+mod attach;
 mod key;
 mod layout;
-mod program;
+mod steering;
 mod table;
 
 use linerate_common::FlowSpec;
 
+pub(crate) use attach::Attach;
 pub(crate) use layout::FrameMeta;
-pub(crate) use program::{Attach, Steering};
+pub(crate) use steering::Steering;
 
 /// What happens to a frame that a rule matches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -13,13 +13,13 @@ use linerate_common::{
     forward, wait_readable,
 };
 use linerate_lab::lab_or_skip;
-use rig::{PATIENCE, all, collect, halves, open_pair, options, send_all, udp_frame, until};
+use rig::{PATIENCE, collect, feed, halves, open_pair, options, send_all, udp_frame, until};
 
 #[test]
 fn frames_cross_in_every_mode() {
     let lab = lab_or_skip!();
     for mode in [Mode::Auto, Mode::Native, Mode::Generic] {
-        let mut options = all();
+        let mut options = feed();
         options.mode = mode;
         let ((_, mut tx), (mut rx, _)) = open_pair(&lab, &options);
         let frames: Vec<_> = (0..100).map(|i| udp_frame("239.1.1.1:5000", i, 1 + i * 14)).collect();
@@ -34,7 +34,7 @@ fn frames_cross_in_every_mode() {
 fn the_mode_is_reported_and_a_demand_is_kept() {
     let lab = lab_or_skip!();
     lab.in_a(|| {
-        let mut options = all();
+        let mut options = feed();
         let port = open("v0", &options).unwrap();
         assert_eq!(port.mode(), Mode::Native);
         assert!(port.notices().iter().any(|n| n.contains("no zero-copy")), "{:?}", port.notices());
@@ -88,7 +88,7 @@ fn without_a_flow_nothing_is_taken() {
 #[test]
 fn a_sleeping_reader_is_woken() {
     let lab = lab_or_skip!();
-    let ((_, mut tx), (mut rx, _)) = open_pair(&lab, &all());
+    let ((_, mut tx), (mut rx, _)) = open_pair(&lab, &feed());
     let short = Some(Duration::from_millis(20));
     assert_eq!(rx.poll(64, |_| ()).unwrap(), 0);
     assert!(!wait_readable(rx.waitable().unwrap().fd(), short).unwrap());
@@ -108,7 +108,7 @@ fn a_sleeping_reader_is_woken() {
 fn frames_carry_software_stamps_that_say_so() {
     let lab = lab_or_skip!();
     for stamps in [Stamps::Best, Stamps::Software, Stamps::Off] {
-        let mut options = all();
+        let mut options = feed();
         options.stamps = stamps;
         let ((_, mut tx), (mut rx, _)) = open_pair(&lab, &options);
         let before = now_ns();
@@ -125,7 +125,7 @@ fn frames_carry_software_stamps_that_say_so() {
         }
     }
     lab.in_a(|| {
-        let mut options = all();
+        let mut options = feed();
         options.stamps = Stamps::Hardware;
         let e = open("v0", &options).unwrap_err();
         assert_eq!(e.kind(), ErrorKind::Unsupported, "{e}");
@@ -157,7 +157,7 @@ fn marks_name_the_rule() {
 #[test]
 fn sent_frames_are_stamped_in_order() {
     let lab = lab_or_skip!();
-    let mut options = all();
+    let mut options = feed();
     options.tx_stamps = true;
     let a = match lab.in_a(|| open("v0", &options)) {
         Ok(port) => port,
@@ -193,13 +193,13 @@ fn frames_too_long_for_a_buffer_are_counted_not_mangled() {
     let lab = lab_or_skip!();
     lab.ip_a(&["link", "set", "v0", "mtu", "9000"]).unwrap();
     lab.ip_b(&["link", "set", "v1", "mtu", "9000"]).unwrap();
-    let mut options = all();
+    let mut options = feed();
     options.direction = Direction::Rx;
+    options.flows = vec!["udp:10.99.0.2:9".parse().unwrap()];
     let port = lab.in_b(|| open("v1", &options).unwrap());
     assert!(port.notices().iter().any(|n| n.contains("truncated")), "{:?}", port.notices());
     assert_eq!(port.mode(), Mode::Native, "a jumbo MTU must not cost native mode");
     let mut rx = port.into_parts().0.pop().unwrap();
-    // What the kernel itself sends (router advertisements and such) is not the test's.
     let flow = "10.99.0.2:9".parse::<std::net::SocketAddr>().unwrap();
     let sender = lab.in_a(|| UdpSocket::bind("10.99.0.1:4000").unwrap());
     lab.ip_a(&["neigh", "replace", "10.99.0.2", "lladdr", "02:00:00:00:00:02", "dev", "v0"])
@@ -219,9 +219,9 @@ fn frames_too_long_for_a_buffer_are_counted_not_mangled() {
 #[test]
 fn losses_of_a_slow_reader_have_names() {
     let lab = lab_or_skip!();
-    let mut small = all();
+    let mut small = feed();
     small.ring_slots = 64;
-    let (_, mut tx) = halves(lab.in_a(|| open("v0", &all()).unwrap()));
+    let (_, mut tx) = halves(lab.in_a(|| open("v0", &feed()).unwrap()));
     let (mut rx, _) = halves(lab.in_b(|| open("v1", &small).unwrap()));
     let frames: Vec<_> = (0..200).map(|i| udp_frame("239.1.1.1:5000", i, 100)).collect();
     for group in frames.chunks(50) {
@@ -241,9 +241,9 @@ fn frames_are_forwarded_between_interfaces_without_a_copy() {
     let lab = lab_or_skip!();
     lab.add_pair("w0", "w1").unwrap();
     let pool = Pool::builder().frames(4096).huge(Huge::Never).build().unwrap();
-    let (_, mut source) = halves(lab.in_a(|| open("v0", &all()).unwrap()));
-    let (mut sink, _) = halves(lab.in_a(|| open("w0", &all()).unwrap()));
-    let mut options = all();
+    let (_, mut source) = halves(lab.in_a(|| open("v0", &feed()).unwrap()));
+    let (mut sink, _) = halves(lab.in_a(|| open("w0", &feed()).unwrap()));
+    let mut options = feed();
     options.pool = Some(pool.clone());
     let (mut rx, _t) = halves(lab.in_b(|| open("v1", &options).unwrap()));
     let (_r, mut tx) = halves(lab.in_b(|| open("w1", &options).unwrap()));
@@ -272,7 +272,7 @@ fn frames_are_forwarded_between_interfaces_without_a_copy() {
 #[test]
 fn a_taken_buffer_is_the_applications() {
     let lab = lab_or_skip!();
-    let ((_, mut tx), (mut rx, mut back)) = open_pair(&lab, &all());
+    let ((_, mut tx), (mut rx, mut back)) = open_pair(&lab, &feed());
     let pool = rx.pool().clone();
     let frame = udp_frame("239.1.1.1:5000", 3, 200);
     send_all(&mut tx, &[frame.clone(), frame.clone()]);
@@ -305,7 +305,7 @@ fn a_taken_buffer_is_the_applications() {
 #[test]
 fn a_panic_in_the_closure_loses_no_buffer() {
     let lab = lab_or_skip!();
-    let ((_, mut tx), (mut rx, _)) = open_pair(&lab, &all());
+    let ((_, mut tx), (mut rx, _)) = open_pair(&lab, &feed());
     for i in 0..600 {
         send_all(&mut tx, &[udp_frame("239.1.1.1:5000", i, 100)]);
         until(|| {
@@ -325,7 +325,7 @@ fn a_panic_in_the_closure_loses_no_buffer() {
 fn busy_polling_and_no_wakeup_flag_work_too() {
     let lab = lab_or_skip!();
     for (busy_poll, need_wakeup) in [(Some(BusyPoll::default()), true), (None, false)] {
-        let mut options = all();
+        let mut options = feed();
         options.busy_poll = busy_poll;
         options.need_wakeup = need_wakeup;
         let ((_, mut tx), (mut rx, _)) = open_pair(&lab, &options);
@@ -343,7 +343,7 @@ fn one_direction_and_no_program() {
     // Sends beside a foreign program and without one of ours.
     let (rx, mut tx) = lab.in_a(|| open("v0", &options).unwrap()).into_parts();
     assert!(rx.is_empty());
-    let (mut rx, _) = halves(lab.in_b(|| open("v1", &all()).unwrap()));
+    let (mut rx, _) = halves(lab.in_b(|| open("v1", &feed()).unwrap()));
     let frame = udp_frame("239.1.1.1:5000", 1, 100);
     send_all(&mut tx[0], std::slice::from_ref(&frame));
     assert_eq!(collect(&mut rx, 1), [frame]);

@@ -4,8 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use linerate_common::{FlowKind, FlowSpec, Proto};
 
-use super::program::Steering;
-use super::{Action, Rule};
+use super::{Action, Rule, Steering};
 
 const XDP_DROP: u32 = 1;
 const XDP_PASS: u32 = 2;
@@ -184,7 +183,7 @@ fn the_kernel_decides_as_the_definition_says() {
             let flow = flow(&mut r);
             let rule = if r.one_in(3) { Rule::drop(flow) } else { Rule::deliver(flow) };
             let rule = if r.one_in(4) { rule.order(r.below(3) as u16 * 500) } else { rule };
-            rules.push((rule, steering.add(&rule).unwrap().0));
+            rules.push((rule, steering.add(&[rule]).unwrap()[0].0));
         }
         for _ in 0..200 {
             let frame = frame(&mut r);

@@ -1,8 +1,11 @@
 //! What the tests have in common.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
+use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, UdpSocket};
 use std::os::fd::FromRawFd;
+use std::process::{Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use linerate_afxdp::{Options, Port, XdpRx, XdpTx, open};
@@ -16,6 +19,14 @@ pub fn options() -> Options {
     let mut options = Options::default();
     options.ring_slots = 512;
     options.huge = Huge::Never;
+    options
+}
+
+/// What the tests send is delivered, and not what the kernels say to each other.
+pub fn feed() -> Options {
+    let mut options = options();
+    let flows = ["239.1.1.1:5000", "239.9.9.9:1"];
+    options.flows = flows.iter().map(|flow| flow.parse().unwrap()).collect();
     options
 }
 
@@ -106,4 +117,66 @@ pub fn ping(host: &str) {
         let (len, from) = socket.recv_from(&mut reply).unwrap();
         from.ip() == host && reply[20..len].starts_with(&[0, 0]) && reply[24..26] == [0x11, 0x22]
     });
+}
+
+/// A test of this program, run as another process in a namespace.
+pub struct Child {
+    process: std::process::Child,
+    lines: Receiver<String>,
+    said: Vec<String>,
+}
+
+/// Starts the ignored test `name` in namespace `ns`.
+pub fn child(ns: &str, name: &str) -> Child {
+    let program = std::env::current_exe().unwrap();
+    let mut process = Command::new("ip")
+        .args(["netns", "exec", ns])
+        .arg(program)
+        .args(["--ignored", "--exact", name, "--nocapture", "--test-threads=1"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let out = process.stdout.take().unwrap();
+    let (tell, lines) = channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(out).lines().map_while(Result::ok) {
+            if tell.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    Child { process, lines, said: Vec::new() }
+}
+
+impl Child {
+    /// Has it printed this? Fails the test when it has ended without.
+    pub fn has_said(&mut self, what: &str) -> bool {
+        self.said.extend(self.lines.try_iter());
+        // The harness prints the test's name on the same line.
+        let said = self.said.iter().any(|line| line.ends_with(what));
+        if !said && let Some(status) = self.process.try_wait().unwrap() {
+            self.said.extend(self.lines.iter());
+            let said = self.said.iter().any(|line| line.ends_with(what));
+            assert!(said, "the other process ended with {status}, having said {:?}", self.said);
+            return true;
+        }
+        said
+    }
+
+    pub fn wait_for(&mut self, what: &str) {
+        until(|| self.has_said(what));
+    }
+
+    /// SIGKILL, and waits for its end.
+    pub fn kill(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
 }

@@ -1,20 +1,18 @@
-//! The program on an interface, shared by every port that this process opens there.
+//! Puts the program on an interface, once for all ports that this process opens there.
 
 use std::collections::VecDeque;
 use std::fs;
-use std::os::fd::BorrowedFd;
 use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use linerate_common::{ErrorKind, RuleId, SetupError};
+use linerate_common::{ErrorKind, SetupError};
 
-use crate::bpf::{self, Link, Map, MapDef, PROGRAM_NAME, Program, Wanted};
+use crate::bpf::{self, Link, MapDef, PROGRAM_NAME, Program, Wanted};
 use crate::netlink;
 use crate::options::Mode;
 
-use super::layout::{PLAN_BYTES, Shape, plan_bytes};
-use super::table::{Change, Table};
-use super::{Rule, RuleHits, RuleStatus};
+use super::layout::PLAN_BYTES;
+use super::table::Change;
 
 const XDP_FLAGS_SKB_MODE: u32 = 1 << 1;
 const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
@@ -42,13 +40,14 @@ struct Place {
     ifindex: u32,
 }
 
+/// Our program on an interface. It goes with the last port.
 #[derive(Debug)]
-struct Attached {
-    program: Program,
+pub(super) struct Attached {
+    pub(super) program: Program,
     /// `None` in tests that only run the program.
-    _link: Option<Link>,
-    generic: bool,
-    meta_cookie: u64,
+    link: Option<Link>,
+    pub(super) generic: bool,
+    pub(super) meta_cookie: u64,
     state: Mutex<State>,
 }
 
@@ -61,42 +60,46 @@ struct State {
     next_id: u32,
 }
 
-/// One port's share of the program. Its rules go when it drops, and the program with the last.
-#[derive(Debug)]
-pub(crate) struct Steering {
-    port: u8,
-    /// `None` only while dropping.
-    attached: Option<Arc<Attached>>,
-    inner: Mutex<Inner>,
-}
-
-#[derive(Debug)]
-struct Inner {
-    table: Table,
-    plan: Vec<Shape>,
-    queues: Vec<u32>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn map_error(errno: i32) -> SetupError {
+pub(super) fn map_error(errno: i32) -> SetupError {
     match errno {
         libc::E2BIG | libc::ENOMEM => too_many_rules(),
         _ => crate::error::bpf("bpf(BPF_MAP_UPDATE_ELEM)", errno),
     }
 }
 
-fn too_many_rules() -> SetupError {
+pub(super) fn too_many_rules() -> SetupError {
     SetupError::new(ErrorKind::Unsupported, "add", "4096 rules are in place on the interface")
         .remedy("remove rules, or ask for wider flows (a group without its port)")
 }
 
-impl Steering {
-    /// Joins this process's program on the interface, or attaches it. Also returns what was not
-    /// had as asked.
-    pub(crate) fn open(ask: &Attach<'_>) -> Result<(Self, Vec<String>), SetupError> {
+impl Drop for Attached {
+    fn drop(&mut self) {
+        if let Some(link) = &self.link {
+            // Closing is not enough while a child that was just forked holds all descriptors,
+            // until it executes its program. Where the kernel cannot (before 5.10), closing must do.
+            let _ = link.detach();
+        }
+    }
+}
+
+impl State {
+    fn new() -> Self {
+        Self { ports: [false; 64], free_slots: (0..4096).collect(), next_id: 0 }
+    }
+}
+
+pub(super) fn plan_def() -> MapDef {
+    MapDef::single(PLAN_BYTES)
+}
+
+impl Attached {
+    /// This process's program on the interface; attaches it if there is none. Also returns what was
+    /// not had as asked.
+    pub(super) fn get(ask: &Attach<'_>) -> Result<(Arc<Self>, Vec<String>), SetupError> {
         let place = Place { namespace: namespace()?, ifindex: ask.ifindex };
         let mut programs = lock(&PROGRAMS);
         programs.retain(|(_, attached)| attached.strong_count() > 0);
@@ -113,11 +116,25 @@ impl Steering {
                 attached
             }
         };
-        Ok((Self::join(attached)?, notices))
+        Ok((attached, notices))
     }
 
-    fn join(attached: Arc<Attached>) -> Result<Self, SetupError> {
-        let mut state = lock(&attached.state);
+    /// Ends one port's use. The last takes the program off the interface, before another `get` can
+    /// look for one there; any other cleans up behind itself first.
+    pub(super) fn leave(self: Arc<Self>, port: u8, clean_up: impl FnOnce(&Self) -> Vec<u32>) {
+        let _programs = lock(&PROGRAMS);
+        if Arc::strong_count(&self) > 1 {
+            let slots = clean_up(&self);
+            let mut state = lock(&self.state);
+            state.free_slots.extend(slots);
+            state.ports[usize::from(port)] = false;
+        }
+        drop(self);
+    }
+
+    /// A number for a new port.
+    pub(super) fn join(&self) -> Result<u8, SetupError> {
+        let mut state = lock(&self.state);
         let Some(port) = (1..64).find(|p| !state.ports[usize::from(*p)]) else {
             return Err(SetupError::new(
                 ErrorKind::BadArgument,
@@ -127,200 +144,36 @@ impl Steering {
             .remedy("open one port with several queues"));
         };
         state.ports[usize::from(port)] = true;
-        drop(state);
-        let inner = Inner { table: Table::new(port), plan: Vec::new(), queues: Vec::new() };
-        Ok(Self { port, attached: Some(attached), inner: Mutex::new(inner) })
+        Ok(port)
     }
 
-    /// # Panics
-    ///
-    /// Never: only `drop` takes it out.
-    fn attached(&self) -> &Attached {
-        match &self.attached {
-            Some(attached) => attached,
-            None => unreachable!("taken out by drop alone"),
-        }
+    /// No port has this queue any more.
+    pub(super) fn forget_queue(&self, queue: u32) {
+        // Nothing can be done about a failure, and none is known: the keys are in range.
+        let _ = self.program.map("queue_port").map(|m| m.clear(queue));
+        let _ = self.program.map("xsks").map(|m| m.delete(&queue.to_ne_bytes()));
     }
 
-    /// Does the program run in generic mode?
-    pub(crate) fn is_generic(&self) -> bool {
-        self.attached().generic
+    /// An id and a slot for a new rule.
+    pub(super) fn new_rule(&self) -> Result<(u32, u32), SetupError> {
+        let mut state = lock(&self.state);
+        let slot = state.free_slots.pop_front().ok_or_else(too_many_rules)?;
+        state.next_id += 1;
+        Ok((state.next_id, slot))
     }
 
-    /// What precedes a delivered frame, 0 for nothing.
-    pub(crate) fn meta_cookie(&self) -> u64 {
-        self.attached().meta_cookie
-    }
-
-    /// Does the program read the card's receive time?
-    pub(crate) fn has_hw_ts(&self) -> bool {
-        self.attached().program.hw_ts
-    }
-
-    /// Frames of `queue` are ours from now on, as far as the rules say so.
-    pub(crate) fn take_queue(&self, queue: u32, socket: BorrowedFd<'_>) -> Result<(), SetupError> {
-        let program = &self.attached().program;
-        let mut inner = lock(&self.inner);
-        program.map("xsks")?.update_fd(queue, socket).map_err(map_error)?;
-        let port = u32::from(self.port);
-        program
-            .map("queue_port")?
-            .update(&queue.to_ne_bytes(), &port.to_ne_bytes())
-            .map_err(map_error)?;
-        inner.queues.push(queue);
-        Ok(())
-    }
-
-    /// Frames of `queue` go to the kernel again.
-    pub(crate) fn leave_queue(&self, queue: u32) {
-        let mut inner = lock(&self.inner);
-        let Some(place) = inner.queues.iter().position(|q| *q == queue) else { return };
-        inner.queues.swap_remove(place);
-        let program = &self.attached().program;
-        // Nothing can be done about a failure, and none is known: the keys exist.
-        let _ = program.map("queue_port").map(|m| m.clear(queue));
-        let _ = program.map("xsks").map(|m| m.delete(&queue.to_ne_bytes()));
-    }
-
-    pub(crate) fn add(&self, rule: &Rule) -> Result<RuleId, SetupError> {
-        let attached = self.attached();
-        let mut inner = lock(&self.inner);
-        let (id, slot) = {
-            let mut state = lock(&attached.state);
-            let slot = state.free_slots.pop_front().ok_or_else(too_many_rules)?;
-            state.next_id += 1;
-            (state.next_id, slot)
-        };
-        let added = attached.program.map("hits").and_then(|hits| {
-            hits.clear(slot).map_err(map_error)?;
-            let change = inner.table.add(rule, id, slot)?;
-            attached.apply(&change)
-        });
-        // The rule before the plan: a shape is never looked up in vain for long.
-        if let Err(e) = added.and_then(|()| self.publish(&mut inner)) {
-            let _ = self.take_out(&mut inner, id);
-            lock(&attached.state).free_slots.push_back(slot);
-            return Err(e);
-        }
-        Ok(RuleId(id))
-    }
-
-    pub(crate) fn remove(&self, id: RuleId) -> Result<(), SetupError> {
-        let mut inner = lock(&self.inner);
-        let Some(slot) = inner.table.find(id.0).map(|e| e.slot) else {
-            return Err(SetupError::new(
-                ErrorKind::BadArgument,
-                "remove",
-                format!("this port has no rule {}", id.0),
-            ));
-        };
-        let done = self.take_out(&mut inner, id.0);
-        lock(&self.attached().state).free_slots.push_back(slot);
-        done
-    }
-
-    fn take_out(&self, inner: &mut Inner, id: u32) -> Result<(), SetupError> {
-        let Some((_, change)) = inner.table.remove(id) else { return Ok(()) };
-        self.attached().apply(&change)?;
-        self.publish(inner)
-    }
-
-    /// Puts a new plan in the old one's place, if it changed. When this returns, no program on
-    /// any CPU works by the old plan any more (the kernel waits for that).
-    fn publish(&self, inner: &mut Inner) -> Result<(), SetupError> {
-        let shapes = inner.table.shapes();
-        if shapes == inner.plan {
-            return Ok(());
-        }
-        let map = Map::create("plan", plan_def(), None)
-            .map_err(|errno| crate::error::bpf("bpf(BPF_MAP_CREATE)", errno))?;
-        map.update(&0u32.to_ne_bytes(), &plan_bytes(&shapes)).map_err(map_error)?;
-        let plans = self.attached().program.map("plans")?;
-        plans.update_fd(u32::from(self.port), map.as_fd()).map_err(map_error)?;
-        inner.plan = shapes;
-        Ok(())
-    }
-
-    /// The rules in place, first to match first, with their counts.
-    pub(crate) fn rules(&self) -> Result<Vec<RuleStatus>, SetupError> {
-        let inner = lock(&self.inner);
-        let hits = self.attached().program.map("hits")?;
-        let status = |e: &super::table::Entry| {
-            let per_cpu = hits.lookup(&e.slot.to_ne_bytes()).map_err(map_error)?;
-            let mut sum = RuleHits::default();
-            for cpu in per_cpu.chunks_exact(16) {
-                let count = |at: usize| {
-                    cpu[at..].first_chunk().map_or(0, |bytes| u64::from_ne_bytes(*bytes))
-                };
-                sum.frames += count(0);
-                sum.bytes += count(8);
-            }
-            Ok(RuleStatus { id: RuleId(e.id), flow: e.flow, action: e.action, hits: sum })
-        };
-        inner.table.entries().iter().map(status).collect()
+    pub(super) fn free_slot(&self, slot: u32) {
+        lock(&self.state).free_slots.push_back(slot);
     }
 
     /// For tests: the program alone, on no interface.
     #[cfg(test)]
-    pub(super) fn unattached() -> Result<Self, SetupError> {
+    pub(super) fn nowhere() -> Result<Arc<Self>, SetupError> {
         let program = bpf::load(Wanted::default(), plan_def())?;
-        Self::join(Arc::new(Attached {
-            program,
-            _link: None,
-            generic: false,
-            meta_cookie: 0,
-            state: Mutex::new(State::new()),
-        }))
+        let state = Mutex::new(State::new());
+        Ok(Arc::new(Self { program, link: None, generic: false, meta_cookie: 0, state }))
     }
 
-    /// For tests: lets queue 0 be this port's without a socket, and runs the program.
-    #[cfg(test)]
-    pub(super) fn run(&self, frame: &[u8]) -> Result<u32, i32> {
-        let program = &self.attached().program;
-        let port = u32::from(self.port).to_ne_bytes();
-        program.map("queue_port").map_err(|_| 0)?.update(&[0; 4], &port)?;
-        bpf::test_run(program.as_fd(), frame)
-    }
-}
-
-impl Drop for Steering {
-    fn drop(&mut self) {
-        let inner = self.inner.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let Some(attached) = self.attached.take() else { return };
-        for queue in &inner.queues {
-            let _ = attached.program.map("queue_port").map(|m| m.clear(*queue));
-            let _ = attached.program.map("xsks").map(|m| m.delete(&queue.to_ne_bytes()));
-        }
-        let mut slots = Vec::new();
-        while let Some(id) = inner.table.entries().first().map(|e| e.id) {
-            let Some((entry, change)) = inner.table.remove(id) else { break };
-            let _ = attached.apply(&change);
-            slots.push(entry.slot);
-        }
-        if let Ok(plans) = attached.program.map("plans") {
-            let _ = plans.delete(&u32::from(self.port).to_ne_bytes());
-        }
-        let mut state = lock(&attached.state);
-        state.free_slots.extend(slots);
-        state.ports[usize::from(self.port)] = false;
-        drop(state);
-        // Detaches with the last port, before another open can look for a program here.
-        let _programs = lock(&PROGRAMS);
-        drop(attached);
-    }
-}
-
-impl State {
-    fn new() -> Self {
-        Self { ports: [false; 64], free_slots: (0..4096).collect(), next_id: 0 }
-    }
-}
-
-fn plan_def() -> MapDef {
-    MapDef::single(PLAN_BYTES)
-}
-
-impl Attached {
     fn new(ask: &Attach<'_>, notices: &mut Vec<String>) -> Result<Self, SetupError> {
         clear_the_way(ask, notices)?;
         let mut refused = None;
@@ -352,7 +205,7 @@ impl Attached {
         let link = Link::attach(program.as_fd(), ask.ifindex, flags)
             .map_err(|errno| refusal(ask, errno, generic))?;
         let state = Mutex::new(State::new());
-        Ok(Self { program, _link: Some(link), generic, meta_cookie, state })
+        Ok(Self { program, link: Some(link), generic, meta_cookie, state })
     }
 
     /// A further port takes the program as it is.
@@ -373,7 +226,7 @@ impl Attached {
         }
     }
 
-    fn apply(&self, change: &Change) -> Result<(), SetupError> {
+    pub(super) fn apply(&self, change: &Change) -> Result<(), SetupError> {
         let rules = self.program.map("rules")?;
         match change {
             Change::None => Ok(()),
