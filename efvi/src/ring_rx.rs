@@ -25,7 +25,7 @@ use crate::discard::{Discards, Reason};
 use crate::error::{bad_argument, unsupported};
 use crate::filter::Rules;
 use crate::options::Options;
-use crate::session::{Session, lost};
+use crate::session::{DmaTable, Session, lost};
 use crate::stamp::{StampState, Stamper};
 use crate::vistats::ViStats;
 
@@ -46,7 +46,7 @@ pub struct RingRx {
     lib: Library,
     base: *mut u8,
     frame_bytes: usize,
-    registration: usize,
+    dma: DmaTable,
     /// Where in a buffer the card starts to write.
     dma_off: usize,
     /// Metadata bytes before the frame.
@@ -147,14 +147,14 @@ impl RingRx {
         let ring = capacity & !7;
         let mut cache = pool.cache();
         cache.reserve(ring as usize)?;
-        let registration = session.register(pool.region())?;
+        let dma = session.register(pool.region())?;
         let mut rx = Self {
             cache,
             vi,
             lib,
             base: pool.region().as_ptr(),
             frame_bytes: pool.frame_bytes(),
-            registration,
+            dma,
             dma_off,
             prefix,
             buffer_len,
@@ -272,16 +272,19 @@ impl RingRx {
     }
 
     /// Hands the card all the buffers its ring lacks, in full eights: it takes no fewer.
+    #[inline(never)]
     fn top_up(&mut self) {
         let want = self.missing & !7;
         let mut posted = 0;
         while posted < want {
             let Some(id) = self.cache.alloc() else { break };
             let offset = id as usize * self.frame_bytes + self.dma_off;
-            let addr = self.session.dma_addr(self.registration, offset);
-            // SAFETY: a live VI; the buffer is lent to the card from here on, registered, and
-            // `buffer_len` bytes from there lie within one frame.
-            let rc = unsafe { self.lib.receive_init(self.vi, addr, id as i32) };
+            // SAFETY: a live VI; the buffer is one of the pool, lent to the card from here on,
+            // registered, and `buffer_len` bytes from there lie within one frame.
+            let rc = unsafe {
+                let addr = self.dma.addr(offset);
+                self.lib.receive_init(self.vi, addr, id as i32)
+            };
             if rc < 0 {
                 self.cache.free(id);
                 break;
@@ -337,7 +340,8 @@ impl RingRx {
             if self.event_at >= self.event_n {
                 return None;
             }
-            let event = self.events[self.event_at];
+            // The mask spares a check of bounds: `event_n` is at most EVENTS, a power of two.
+            let event = self.events[self.event_at & (EVENTS - 1)];
             self.event_at += 1;
             const WHOLE: u32 = EF_EVENT_FLAG_SOP;
             const ENDS: u32 = EF_EVENT_FLAG_SOP | EF_EVENT_FLAG_CONT;
@@ -457,6 +461,7 @@ impl RingRx {
     }
 
     /// The next id of a merged event. Where frames end is known by the length in their metadata.
+    #[inline(never)]
     fn next_merged(&mut self) -> Option<Slot> {
         let id = self.merged.ids[self.merged.at] as u32;
         self.merged.at += 1;
@@ -588,6 +593,19 @@ impl RingRx {
         }
     }
 
+    /// Takes back the frames of the window, but for those that were taken.
+    #[inline(never)]
+    fn close_window(&mut self) {
+        for (i, slot) in self.window[..self.open].iter().enumerate() {
+            if self.taken >> i & 1 == 0 {
+                self.cache.free(slot.id);
+            }
+        }
+        self.open = 0;
+        self.taken = 0;
+        self.top_up_if_low();
+    }
+
     /// The frame of a slot.
     #[inline]
     fn show(&self, slot: &Slot) -> RxFrame<'_> {
@@ -653,17 +671,9 @@ impl FrameRx for RingRx {
 
     #[inline]
     fn release(&mut self) {
-        if self.open == 0 {
-            return;
+        if self.open > 0 {
+            self.close_window();
         }
-        for (i, slot) in self.window[..self.open].iter().enumerate() {
-            if self.taken >> i & 1 == 0 {
-                self.cache.free(slot.id);
-            }
-        }
-        self.open = 0;
-        self.taken = 0;
-        self.top_up_if_low();
     }
 
     fn stats(&mut self) -> RxStats {
@@ -689,18 +699,24 @@ impl FrameRx for RingRx {
             }
         }
         self.release();
-        if self.lost.is_some() || max == 0 || !self.fetch(max) {
+        if self.lost.is_some() {
             return self.nothing();
         }
         let mut n = 0;
-        while n < max {
-            let Some(slot) = self.next() else { break };
-            self.count(&slot);
-            n += 1;
-            let recycle = Recycle(self, slot.id);
-            f(recycle.0.show(&slot));
+        while n < max && self.fetch(max - n) {
+            while n < max {
+                let Some(slot) = self.next() else { break };
+                self.count(&slot);
+                n += 1;
+                let recycle = Recycle(self, slot.id);
+                f(recycle.0.show(&slot));
+            }
+            self.top_up_if_low();
+            // Only after a full array of events can there be more.
+            if self.event_n < EVENTS {
+                break;
+            }
         }
-        self.top_up_if_low();
         if n == 0 { self.nothing() } else { Ok(n) }
     }
 }

@@ -16,7 +16,7 @@ use linerate_common::pool::DmaRegion;
 use linerate_common::{Error, ErrorKind, SetupError};
 use linerate_efvi_sys::{
     EF_VI_ARCH_EF10, EF_VI_ARCH_EF10CT, EF_VI_ARCH_EFCT, Library, check, ef_addr, ef_driver_handle,
-    ef_filter_cookie, ef_filter_spec, ef_memreg, ef_pd, ef_pio, ef_vi, memreg_dma_addr,
+    ef_filter_cookie, ef_filter_spec, ef_memreg, ef_pd, ef_pio, ef_vi,
 };
 
 use crate::caps::Caps;
@@ -178,9 +178,8 @@ impl Session {
         }
     }
 
-    /// Makes `region` known to the card; the session keeps it alive. Returns its number for
-    /// [`dma_addr`](Self::dma_addr).
-    pub(crate) fn register(&mut self, region: &Arc<DmaRegion>) -> Result<usize, SetupError> {
+    /// Makes `region` known to the card; the session keeps it alive.
+    pub(crate) fn register(&mut self, region: &Arc<DmaRegion>) -> Result<DmaTable, SetupError> {
         let mut mr =
             ef_memreg { mr_dma_addrs: ptr::null_mut(), mr_dma_addrs_base: ptr::null_mut() };
         // SAFETY: the region is page-aligned, at least `len` long, and outlives the driver
@@ -196,21 +195,9 @@ impl Session {
             )
         };
         checked("ef_memreg_alloc", rc)?;
+        let table = DmaTable(mr.mr_dma_addrs);
         self.memregs.push((mr, Arc::clone(region)));
-        Ok(self.memregs.len() - 1)
-    }
-
-    /// The card's address of the byte at `offset` of registration `n`.
-    ///
-    /// # Panics
-    ///
-    /// If there is no such registration or the offset lies outside: the library checks neither.
-    #[inline]
-    pub(crate) fn dma_addr(&self, n: usize, offset: usize) -> ef_addr {
-        let (mr, region) = &self.memregs[n];
-        assert!(offset < region.len());
-        // SAFETY: registered for `region.len()` bytes, and the offset lies within.
-        unsafe { memreg_dma_addr(mr, offset) }
+        Ok(table)
     }
 
     /// Installs a filter, on the set if the VI is in one.
@@ -416,6 +403,24 @@ impl fmt::Debug for Session {
             .field("interface", &self.name)
             .field("dh", &self.dh)
             .finish_non_exhaustive()
+    }
+}
+
+/// The card's addresses of a registered region: one for each page of 4 KiB. Owned by the session
+/// that made it.
+#[derive(Debug)]
+pub(crate) struct DmaTable(*const ef_addr);
+
+impl DmaTable {
+    /// The card's address of the byte at `offset` of the region.
+    ///
+    /// # Safety
+    ///
+    /// The session is alive, and the offset lies within the region: the library checks neither.
+    #[inline]
+    pub(crate) unsafe fn addr(&self, offset: usize) -> ef_addr {
+        // SAFETY: the caller vouches for an entry of a live table.
+        unsafe { *self.0.add(offset >> 12) | (offset & 0xfff) as ef_addr }
     }
 }
 

@@ -19,7 +19,7 @@ use crate::alternatives::Alternatives;
 use crate::error::{bad_argument, unsupported};
 use crate::options::{Options, Push, SendPath};
 use crate::pio::PioSlots;
-use crate::session::{Arch, Session, lost};
+use crate::session::{Arch, DmaTable, Session, lost};
 use crate::stamp::{StampState, Stamper};
 use crate::warm::Warming;
 
@@ -38,7 +38,7 @@ pub struct EfviTx {
     base: *mut u8,
     frame_bytes: usize,
     headroom: usize,
-    registration: usize,
+    dma: DmaTable,
     max_len: usize,
     /// Frames that the ring holds.
     ring: u32,
@@ -134,7 +134,7 @@ impl EfviTx {
             let ctpio = flags & sys::EF_VI_TX_CTPIO != 0 && (fifo || lib.has_ctpio(vi));
             (lib.transmit_capacity(vi), flags, ctpio)
         };
-        let registration = session.register(pool.region())?;
+        let dma = session.register(pool.region())?;
         let path = match options.path {
             // Alternatives are fed by DMA.
             _ if options.alternatives > 0 => Path::Dma,
@@ -172,7 +172,7 @@ impl EfviTx {
             base: pool.region().as_ptr(),
             frame_bytes: pool.frame_bytes(),
             headroom: pool.headroom(),
-            registration,
+            dma,
             max_len,
             ring,
             fifo,
@@ -321,12 +321,12 @@ impl EfviTx {
         self.reserved = Some(id);
         let bytes = self.buffer(id, self.headroom);
         let at = id as usize * self.frame_bytes + self.headroom;
-        let addr = self.session.dma_addr(self.registration, at);
         // SAFETY: the buffer is this queue's and the frame fits. While the queue is warmed the
         // library takes none of these frames: its ring seems full (EF10), or the card drops it
         // by a flag in its header (X3, X4).
         unsafe {
             ptr::copy_nonoverlapping(frame.as_ptr(), bytes, frame.len());
+            let addr = self.dma.addr(at);
             if self.path == Path::Ctpio {
                 self.lib.transmit_ctpio(self.vi, bytes.cast(), frame.len(), self.threshold);
                 self.lib.transmit_ctpio_fallback(self.vi, addr, frame.len(), id as i32);
@@ -374,7 +374,8 @@ impl EfviTx {
     #[inline]
     fn start(&mut self, id: u32, offset: usize, len: usize) {
         let at = id as usize * self.frame_bytes + offset;
-        let addr = self.session.dma_addr(self.registration, at);
+        // SAFETY: the buffer is one of the pool, and the frame lies within it.
+        let addr = unsafe { self.dma.addr(at) };
         let bytes = self.buffer(id, offset);
         let (vi, token) = (self.vi, id as i32);
         let mut flight = InFlight { id, path: self.path, pio_slot: None, seq: self.seq };

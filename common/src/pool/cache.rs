@@ -110,8 +110,11 @@ impl FrameCache {
             return None;
         }
         let id = self.free.pop()?;
-        self.lent[id as usize / 64] |= 1 << (id % 64);
-        self.lent_count += 1;
+        // Always there: `get_mut` only keeps a panic out of the hot path.
+        if let Some(word) = self.lent.get_mut(id as usize / 64) {
+            *word |= 1 << (id % 64);
+            self.lent_count += 1;
+        }
         Some(id)
     }
 
