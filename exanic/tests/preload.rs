@@ -95,6 +95,23 @@ fn a_slot_in_flight_is_not_touched() {
 }
 
 #[test]
+fn a_slot_fired_again_is_not_taken_for_its_last_flight() {
+    let (card, far, mut orders) = bench(2, 200);
+    orders.load(0, &frame(100, 1)).unwrap();
+    for _ in 0..3 {
+        card.faults().tx_stall.store(true, Relaxed);
+        assert!(orders.fire(0).unwrap());
+        // Longer than the card may take to count what it has sent.
+        for _ in 0..3000 {
+            assert_eq!(orders.reap(), 0);
+        }
+        card.faults().tx_stall.store(false, Relaxed);
+        assert!(until("the frame", || far.recv()).bytes == frame(100, 1));
+        settle(&mut orders);
+    }
+}
+
+#[test]
 fn what_cannot_be_is_refused() {
     let (_card, _far, mut orders) = bench(2, 200);
     let kind = |r: Result<(), linerate_common::Error>| r.unwrap_err().kind;

@@ -214,6 +214,25 @@ fn transmit_memory_that_is_taken_is_an_error_with_a_remedy_and_less_will_do() {
 }
 
 #[test]
+fn feedback_that_nobody_asked_for_completes_nothing() {
+    let card = Card::new();
+    let mut tx = open_tx(&card, 0, &Options::default());
+    card.faults().tx_stall.store(true, Relaxed);
+    for i in 0..5 {
+        assert!(tx.send(&frame(100, i)).unwrap());
+    }
+    for id in [6, 7, 1000, 0xffff, 0x8000] {
+        card.feed_back(0, id);
+        assert_eq!((tx.reap(), tx.in_flight()), (0, 5), "id {id}");
+    }
+    card.feed_back(0, 3);
+    assert_eq!((tx.reap(), tx.in_flight()), (3, 2));
+    // Backwards is nothing either.
+    card.feed_back(0, 2);
+    assert_eq!(tx.reap(), 0);
+}
+
+#[test]
 fn a_dropped_queue_lets_its_frames_out_first() {
     let (wire, far) = Plug::pair();
     let card = Card::builder().plug(0, wire).build();

@@ -436,6 +436,13 @@ impl Card {
         self.shared.dummy_writes.load(Relaxed)
     }
 
+    /// Writes to a feedback slot what no chunk asked for, as only a broken card would.
+    pub fn feed_back(&self, slot: usize, id: u16) {
+        if let Some(word) = self.shared.memory.feedback.0.get(slot) {
+            word.store(id, Ordering::Release);
+        }
+    }
+
     /// Commands that did not fit the queue, and commands that made no sense: both must stay 0.
     #[must_use]
     pub fn command_errors(&self) -> (u64, u64) {
