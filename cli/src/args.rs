@@ -1,5 +1,7 @@
 //! The command line.
 
+mod traffic;
+
 use std::path::PathBuf;
 
 use clap::error::ErrorKind;
@@ -11,6 +13,8 @@ use crate::sequence::SeqSpec;
 use crate::values::{
     Mac, Speed, parse_count, parse_megabytes, parse_seconds, parse_snaplen, parse_times,
 };
+
+pub(crate) use traffic::{PingArgs, PongArgs};
 
 /// Frames off a network card: capture, replay and a demo, on every backend.
 #[derive(Debug, Parser)]
@@ -47,6 +51,8 @@ pub(crate) enum Command {
     Ports(PortsArgs),
     Capture(Box<CaptureArgs>),
     Replay(ReplayArgs),
+    Ping(Box<PingArgs>),
+    Pong(Box<PongArgs>),
 }
 
 /// Publish a market-data feed on this machine, capture it, and report.

@@ -1,6 +1,7 @@
 //! A latency distribution drawn with characters.
 
 use hdrhistogram::Histogram;
+use serde::Serialize;
 
 use crate::format::{count, ns};
 use crate::output::Paint;
@@ -28,6 +29,66 @@ pub(crate) fn percentiles(histogram: &Histogram<u64>, paint: Paint) -> String {
     let names = row(&mut names.chain(["max".to_owned()]));
     let values = row(&mut values.chain([ns(histogram.max())]));
     format!("{}\n{values}", paint.dim(&names))
+}
+
+/// A distribution in the numbers that reports name, in ns.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(crate) struct Spread {
+    pub(crate) min: u64,
+    pub(crate) p50: u64,
+    pub(crate) p90: u64,
+    pub(crate) p99: u64,
+    #[serde(rename = "p99.9")]
+    pub(crate) p999: u64,
+    #[serde(rename = "p99.99")]
+    pub(crate) p9999: u64,
+    pub(crate) max: u64,
+    pub(crate) mean: f64,
+    pub(crate) stdev: f64,
+}
+
+impl Spread {
+    /// `None` where nothing was measured.
+    pub(crate) fn of(histogram: &Histogram<u64>) -> Option<Self> {
+        let at = |percentile| histogram.value_at_percentile(percentile);
+        (!histogram.is_empty()).then(|| Self {
+            min: histogram.min(),
+            p50: at(50.0),
+            p90: at(90.0),
+            p99: at(99.0),
+            p999: at(99.9),
+            p9999: at(99.99),
+            max: histogram.max(),
+            mean: histogram.mean(),
+            stdev: histogram.stdev(),
+        })
+    }
+}
+
+/// The names over the columns of [`spread_row`]: `label` over the first, `unit` over the second.
+pub(crate) fn spread_header(label: &str, unit: &str) -> String {
+    let names = ["min", "p50", "p90", "p99", "p99.9", "p99.99", "max", "mean", "stdev"];
+    let names: String = names.iter().map(|name| format!(" {name:>6}")).collect();
+    format!("{label:>5}  {unit:<5}{names}")
+}
+
+/// A distribution as a row of at most 80 columns, in µs, each value divided by `divide`.
+pub(crate) fn spread_row(label: &str, name: &str, spread: &Spread, divide: f64) -> String {
+    let Spread { min, p50, p90, p99, p999, p9999, max, mean, stdev } = *spread;
+    let exact = [min, p50, p90, p99, p999, p9999, max].map(|n| n as f64);
+    let cells = exact.into_iter().chain([mean, stdev]).map(|n| micros(n / divide));
+    let cells: String = cells.map(|cell| format!(" {cell:>6}")).collect();
+    format!("{label:>5}  {name:<5}{cells}")
+}
+
+/// ns as µs in six columns.
+fn micros(ns: f64) -> String {
+    match ns / 1e3 {
+        us if us < 99.995 => format!("{us:.2}"),
+        us if us < 9999.95 => format!("{us:.1}"),
+        us if us < 999_999.5 => format!("{us:.0}"),
+        us => format!("{:.1}s", us / 1e6),
+    }
 }
 
 /// Bars over octaves of time. Empty octaves inside the range are shown, those outside are not.
@@ -85,6 +146,21 @@ mod tests {
             .map(|l| l.split_whitespace().nth(2).unwrap().parse::<u64>().unwrap())
             .sum();
         assert_eq!(counts, 6);
+    }
+
+    #[test]
+    fn a_row_fits_a_terminal_whatever_the_values() {
+        for scale in [1_u64, 1_000, 1_000_000, 100_000_000] {
+            let mut histogram = of_ns();
+            for value in [1, 17, 999] {
+                histogram.saturating_record(value * scale);
+            }
+            let spread = Spread::of(&histogram).unwrap();
+            let row = spread_row("65535", "rtt/2", &spread, 1.0);
+            assert_eq!(row.chars().count(), spread_header("size", "µs").chars().count(), "{row}");
+            assert!(row.chars().count() <= 80, "{row}");
+        }
+        assert!(Spread::of(&of_ns()).is_none());
     }
 
     #[test]

@@ -14,13 +14,20 @@ mod interface;
 mod json;
 mod lane;
 mod ledger;
+mod meeting;
 mod output;
 mod pacer;
+mod ping;
+mod plot;
+mod pong;
 mod ports;
+mod probe;
 mod recorder;
 mod replay;
 mod sequence;
+mod setting;
 mod signals;
+mod sizes;
 mod threads;
 mod values;
 mod writer;
@@ -52,6 +59,8 @@ fn main() -> ExitCode {
         }
         Command::Capture(args) => capture::run(args, &mut out),
         Command::Replay(args) => replay::run(args, &mut out),
+        Command::Ping(args) => ping::run(args, &out),
+        Command::Pong(args) => pong::run(args, &out),
     };
     out.end_live();
     match done {

@@ -83,6 +83,12 @@ pub(crate) fn parse_times(text: &str) -> Result<u32, String> {
     positive(text)
 }
 
+/// A rate above 0 and at most a thousand million a second.
+pub(crate) fn parse_rate(text: &str) -> Result<f64, String> {
+    let rate: f64 = positive(text)?;
+    if rate <= 1e9 { Ok(rate) } else { Err("use at most 1000000000".into()) }
+}
+
 /// Bytes kept of a frame, above 0.
 pub(crate) fn parse_snaplen(text: &str) -> Result<u32, String> {
     positive(text)

@@ -108,7 +108,7 @@ fn errors_are_json_when_asked_for() {
 
 #[test]
 fn help_has_examples_and_fits_a_terminal() {
-    for command in ["demo", "ports", "capture", "replay"] {
+    for command in ["demo", "ports", "capture", "replay", "ping", "pong"] {
         let out = run(&[command, "--help"]);
         assert!(out.status.success());
         let text = String::from_utf8(out.stdout).unwrap();

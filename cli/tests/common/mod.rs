@@ -51,6 +51,9 @@ impl Running {
             let ended = running.finish();
             panic!("{args:?} printed nothing ({e}): {ended:?}");
         }
+        if let Some(error) = first.ok().filter(|line| line.starts_with("{\"error\"")) {
+            panic!("{args:?}: {error}");
+        }
         running
     }
 
@@ -68,6 +71,16 @@ impl Running {
         let stderr =
             std::thread::spawn(move || std::io::read_to_string(stderr).unwrap_or_default());
         Self { child, lines, stderr: Some(stderr) }
+    }
+
+    /// Reads lines of stdout until one is as wanted.
+    pub(crate) fn wait_until(&mut self, wanted: impl Fn(&Value) -> bool) {
+        loop {
+            let line = self.lines.recv_timeout(LIMIT).expect("the line comes");
+            if wanted(&serde_json::from_str(&line).unwrap_or_else(|e| panic!("{line}: {e}"))) {
+                return;
+            }
+        }
     }
 
     /// Asks it to end, as Ctrl-C does, and waits.

@@ -1,0 +1,436 @@
+//! The thread that sends, waits for answers, and says how long they took.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use linerate::clock::now_ns;
+use linerate::loops::StrategyKind;
+use linerate::{
+    AnyRx, AnyTx, Error, ErrorKind, FrameRx, FrameTx, NO_TS, RxFlags, RxFrame, TxStats,
+    wait_readable,
+};
+use rtrb::Producer;
+
+use super::DEFAULT_COUNT;
+use super::record::{Sample, UNKNOWN};
+use crate::args::PingArgs;
+use crate::failure::Failure;
+use crate::meeting::is_back_pressure;
+use crate::probe::{Kind, Mark, Origin, Stencil, Unmarked, any_number};
+
+/// Longest sleep of a blocking wait without looking whether to stop.
+const NAP: Duration = Duration::from_millis(20);
+/// Most frames handed over with one kick.
+const GROUP: usize = 64;
+/// Answers taken in one turn.
+const BURST: usize = 32;
+
+/// What the main thread sees and says.
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    /// End early.
+    pub(crate) stop: AtomicBool,
+    pub(crate) sent: AtomicU64,
+    pub(crate) answered: AtomicU64,
+    pub(crate) lost: AtomicU64,
+}
+
+/// What became of the frames of one size, without those of the warm-up.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Tally {
+    pub(crate) sent: u64,
+    pub(crate) answered: u64,
+    /// No answer in time.
+    pub(crate) lost: u64,
+}
+
+/// Frames that came but answer nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Stray {
+    /// Answers to frames that had been given up.
+    pub(crate) late: u64,
+    /// Second answers.
+    pub(crate) duplicates: u64,
+    /// Not as they were sent.
+    pub(crate) damaged: u64,
+    /// Not ours.
+    pub(crate) foreign: u64,
+}
+
+/// How it ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) tallies: Vec<Tally>,
+    pub(crate) stray: Stray,
+    pub(crate) queue: TxStats,
+    pub(crate) failure: Option<Failure>,
+}
+
+/// What to do.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    stencils: Vec<Stencil>,
+    sizes: Vec<usize>,
+    warm_up: u64,
+    count: u64,
+    duration_ns: u64,
+    /// `None`: back to back.
+    gap_ns: Option<f64>,
+    timeout_ns: u64,
+    sleeps: bool,
+}
+
+impl Plan {
+    pub(crate) fn new(args: &PingArgs, origin: &Origin, src_port: u16) -> Result<Self, Failure> {
+        let sizes = args.sizes.bytes.clone();
+        let stencil = |len: &usize| Stencil::new(*len, origin, src_port, args.to, args.dst_mac);
+        let default = if args.duration.is_some() { u64::MAX } else { DEFAULT_COUNT };
+        Ok(Self {
+            stencils: sizes.iter().map(stencil).collect::<Result<_, _>>()?,
+            sizes,
+            warm_up: args.warm_up,
+            count: args.count.unwrap_or(default),
+            duration_ns: args.duration.map_or(u64::MAX, |s| (s * 1e9) as u64),
+            gap_ns: (!args.back_to_back).then(|| 1e9 / args.pps),
+            timeout_ns: (args.timeout * 1e9) as u64,
+            sleeps: args.strategy.kind() == StrategyKind::Blocking,
+        })
+    }
+}
+
+/// A frame that is out.
+#[derive(Debug, Clone, Copy)]
+struct Pending {
+    due_ns: u64,
+    sent_ns: u64,
+    /// As written into the frame.
+    time_ns: u64,
+    warm: bool,
+    /// When the answer came, since the beginning of the run, and its stamp.
+    answer: Option<(u64, Stamp)>,
+    left: Stamp,
+}
+
+/// A stamp, and whether the card took it. ns 0: none.
+#[derive(Debug, Clone, Copy, Default)]
+struct Stamp {
+    ns: u64,
+    hardware: bool,
+}
+
+impl Stamp {
+    fn new(ts_ns: u64, flags: RxFlags) -> Self {
+        let ns = if ts_ns == NO_TS { 0 } else { ts_ns };
+        Self { ns, hardware: flags.contains(RxFlags::TS_HW) }
+    }
+}
+
+/// The queues and the frames that are out.
+#[derive(Debug)]
+pub(crate) struct Client {
+    plan: Plan,
+    rx: Vec<AnyRx>,
+    tx: AnyTx,
+    samples: Producer<Sample>,
+    shared: Arc<Shared>,
+    stream: u8,
+    /// Number of the oldest frame in `pending`; the others follow.
+    oldest: u64,
+    pending: VecDeque<Pending>,
+    tallies: Vec<Tally>,
+    stray: Stray,
+    /// Does the queue say when frames left? Learnt from the first stamp.
+    stamped: bool,
+}
+
+/// What the frames of one run have in common.
+#[derive(Debug, Clone, Copy)]
+struct Run {
+    index: usize,
+    size: usize,
+    start: Instant,
+    /// `start` as time of day.
+    start_ns: u64,
+}
+
+impl Run {
+    fn now_ns(&self) -> u64 {
+        Instant::now().saturating_duration_since(self.start).as_nanos() as u64
+    }
+}
+
+impl Client {
+    pub(crate) fn new(
+        plan: Plan,
+        rx: Vec<AnyRx>,
+        tx: AnyTx,
+        samples: Producer<Sample>,
+        shared: Arc<Shared>,
+    ) -> Self {
+        let tallies = vec![Tally::default(); plan.sizes.len()];
+        Self {
+            plan,
+            rx,
+            tx,
+            samples,
+            shared,
+            stream: any_number() as u8,
+            oldest: 0,
+            pending: VecDeque::with_capacity(1 << 16),
+            tallies,
+            stray: Stray::default(),
+            stamped: false,
+        }
+    }
+
+    pub(crate) fn run(mut self) -> Ended {
+        let mut failure = None;
+        for (index, size) in self.plan.sizes.clone().into_iter().enumerate() {
+            if self.stopped() {
+                break;
+            }
+            // A moment for the last answer's echo, and for the first frame to be on time.
+            let start = Instant::now() + Duration::from_millis(1);
+            let run = Run { index, size, start, start_ns: now_ns() + 1_000_000 };
+            if let Err(e) = self.run_size(run) {
+                let sent = self.shared.sent.load(Ordering::Relaxed);
+                failure = Some(
+                    Failure::new(format!("failed after {sent} frames: {e}"))
+                        .remedy("is the interface up? ip -s link"),
+                );
+                break;
+            }
+        }
+        let queue = self.tx.stats();
+        Ended { tallies: self.tallies, stray: self.stray, queue, failure }
+    }
+
+    fn run_size(&mut self, run: Run) -> Result<(), Error> {
+        let warm_up = self.plan.warm_up;
+        let mut sent: u64 = 0;
+        let mut measure_from = (warm_up == 0).then_some(0);
+        loop {
+            let now = run.now_ns();
+            if measure_from.is_none() && sent >= warm_up && self.pending.is_empty() {
+                measure_from = Some(now);
+            }
+            let left = match self.plan.gap_ns {
+                // The warm-up runs into what is measured: the schedule has no hole.
+                Some(gap) => due_now(sent, gap, now),
+                None => u64::from(self.pending.is_empty()),
+            };
+            let over = self.stopped()
+                || sent >= warm_up.saturating_add(self.plan.count)
+                || self.time_is_up(sent, measure_from, now);
+            if over && self.pending.is_empty() {
+                return Ok(());
+            }
+            let left = if over { 0 } else { left };
+            let left = left.min(warm_up.saturating_add(self.plan.count) - sent);
+            let mut committed = 0;
+            while committed < left {
+                let due = self.plan.gap_ns.map_or(now, |gap| (sent as f64 * gap) as u64);
+                if !self.commit(run, due, sent < warm_up)? {
+                    break;
+                }
+                sent += 1;
+                committed += 1;
+            }
+            if committed > 0 {
+                self.kick(committed)?;
+            } else if left > 0 {
+                // No room: what is due now goes out late, and counts from when it was due.
+                self.kick(0)?;
+                self.tx.reap();
+            }
+            let came = self.receive(run)?;
+            self.collect_stamps();
+            self.settle(run);
+            if self.plan.sleeps && came == 0 && committed == 0 {
+                let next = self.plan.gap_ns.map_or(u64::MAX, |gap| (sent as f64 * gap) as u64);
+                self.sleep(run, next)?;
+            }
+        }
+    }
+
+    /// With a duration, has the last frame been sent?
+    fn time_is_up(&self, sent: u64, measure_from: Option<u64>, now: u64) -> bool {
+        if self.plan.duration_ns == u64::MAX || sent < self.plan.warm_up {
+            return false;
+        }
+        let from = match self.plan.gap_ns {
+            Some(gap) => (self.plan.warm_up as f64 * gap) as u64,
+            None => measure_from.unwrap_or(now),
+        };
+        now.saturating_sub(from) >= self.plan.duration_ns
+    }
+
+    /// Queues one frame. `false`: there is no room.
+    fn commit(&mut self, run: Run, due_ns: u64, warm: bool) -> Result<bool, Error> {
+        let time_ns = run.start_ns + due_ns;
+        let number = self.oldest + self.pending.len() as u64;
+        let mark = Mark { kind: Kind::Ping, stream: self.stream, seq: number as u32, time_ns };
+        let Some(stencil) = self.plan.stencils.get_mut(run.index) else { return Ok(false) };
+        let sent_ns = run.now_ns();
+        if !self.tx.send(stencil.marked(&mark))? {
+            return Ok(false);
+        }
+        let left = Stamp::default();
+        self.pending.push_back(Pending { due_ns, sent_ns, time_ns, warm, answer: None, left });
+        self.tallies[run.index].sent += u64::from(!warm);
+        Ok(true)
+    }
+
+    /// Rings the doorbell. What is back-pressure keeps the frames in the queue.
+    fn kick(&mut self, committed: u64) -> Result<(), Error> {
+        let sent = &self.shared.sent;
+        sent.store(sent.load(Ordering::Relaxed) + committed, Ordering::Relaxed);
+        match self.tx.kick() {
+            Err(e) if is_back_pressure(e) => Ok(()),
+            done => done,
+        }
+    }
+
+    /// Takes the answers that are there.
+    fn receive(&mut self, run: Run) -> Result<usize, Error> {
+        let Self { rx, pending, oldest, stray, stream, .. } = self;
+        let mut came = 0;
+        for queue in rx {
+            let polled = queue.poll(BURST, |frame| {
+                let now = run.now_ns();
+                match answer(&frame, run, *stream, now) {
+                    Ok(mark) => take(&frame, mark, *oldest, pending, now, stray),
+                    Err(Unmarked::Damaged) => stray.damaged += 1,
+                    Err(Unmarked::Foreign) => stray.foreign += 1,
+                }
+            });
+            came += match polled {
+                // Frames may come again when the link is back; those in between are lost.
+                Err(e) if e.kind == ErrorKind::LinkDown => 0,
+                polled => polled?,
+            };
+        }
+        Ok(came)
+    }
+
+    fn collect_stamps(&mut self) {
+        let Self { tx, pending, oldest, stamped, .. } = self;
+        // Asking costs some backends a system call: only those do it that can answer.
+        if !matches!(tx.backend(), Some(linerate::Backend::Udp))
+            && let Some(stamps) = tx.stamps()
+        {
+            stamps.reap_with(&mut |stamp| {
+                *stamped = true;
+                let at = stamp.seq.checked_sub(*oldest);
+                if let Some(pending) = at.and_then(|at| pending.get_mut(at as usize)) {
+                    pending.left = Stamp::new(stamp.ts_ns, stamp.flags);
+                }
+            });
+        }
+    }
+
+    /// Hands on what is answered and gives up what is overdue, in the order of sending.
+    fn settle(&mut self, run: Run) {
+        let now = run.now_ns();
+        while let Some(front) = self.pending.front() {
+            let overdue = now.saturating_sub(front.due_ns) > self.plan.timeout_ns;
+            let waits_for_stamp = self.stamped && front.left.ns == 0;
+            if !overdue && (front.answer.is_none() || waits_for_stamp) {
+                return;
+            }
+            let front = *front;
+            self.pending.pop_front();
+            self.oldest += 1;
+            if front.warm {
+                continue;
+            }
+            let tally = &mut self.tallies[run.index];
+            let Some((at, came)) = front.answer else {
+                tally.lost += 1;
+                self.shared.lost.fetch_add(1, Ordering::Relaxed);
+                continue;
+            };
+            tally.answered += 1;
+            self.shared.answered.fetch_add(1, Ordering::Relaxed);
+            let comparable =
+                came.ns > 0 && front.left.ns > 0 && came.hardware == front.left.hardware;
+            let mut sample = Sample {
+                run: run.index,
+                due_ns: front.due_ns,
+                rtt_ns: at.saturating_sub(front.due_ns),
+                service_ns: at.saturating_sub(front.sent_ns),
+                stamped_ns: came
+                    .ns
+                    .checked_sub(front.left.ns)
+                    .filter(|_| comparable)
+                    .unwrap_or(UNKNOWN),
+            };
+            // The main thread empties it many times a second.
+            while let Err(rtrb::PushError::Full(back)) = self.samples.push(sample) {
+                sample = back;
+                std::thread::yield_now();
+            }
+        }
+    }
+
+    /// Sleeps until an answer comes, a frame is due, or one is overdue.
+    fn sleep(&mut self, run: Run, next_due_ns: u64) -> Result<(), Error> {
+        let overdue = self.pending.front().map_or(u64::MAX, |p| p.due_ns + self.plan.timeout_ns);
+        let now = run.now_ns();
+        let left = Duration::from_nanos(next_due_ns.min(overdue).saturating_sub(now)).min(NAP);
+        let Some(queue) = self.rx.first_mut() else { return Ok(()) };
+        let Some(waitable) = queue.waitable() else { return Ok(()) };
+        waitable.arm()?;
+        if self.receive(run)? > 0 || left.is_zero() {
+            return Ok(());
+        }
+        if let Some(waitable) = self.rx.first_mut().and_then(|q| q.waitable()) {
+            wait_readable(waitable.fd(), Some(left))?;
+        }
+        Ok(())
+    }
+
+    fn stopped(&self) -> bool {
+        self.shared.stop.load(Ordering::Relaxed)
+    }
+}
+
+/// How many frames are due and not out.
+fn due_now(sent: u64, gap_ns: f64, now: u64) -> u64 {
+    let due = (now as f64 / gap_ns) as u64 + 1;
+    due.saturating_sub(sent).min(GROUP as u64)
+}
+
+/// The mark of a frame that may be an answer to us.
+#[inline]
+fn answer(frame: &RxFrame<'_>, run: Run, stream: u8, now: u64) -> Result<Mark, Unmarked> {
+    let mark = Mark::of_frame(frame.bytes, run.start_ns + now)?;
+    if mark.kind != Kind::Pong || mark.stream != stream {
+        return Err(Unmarked::Foreign);
+    }
+    if frame.bytes.len() != run.size { Err(Unmarked::Damaged) } else { Ok(mark) }
+}
+
+/// Takes note of an answer.
+#[inline]
+fn take(
+    frame: &RxFrame<'_>,
+    mark: Mark,
+    oldest: u64,
+    pending: &mut VecDeque<Pending>,
+    now: u64,
+    stray: &mut Stray,
+) {
+    let ahead = mark.seq.wrapping_sub(oldest as u32);
+    match pending.get_mut(ahead as usize) {
+        Some(pending) if pending.time_ns != mark.time_ns => stray.foreign += 1,
+        Some(pending) if pending.answer.is_some() => stray.duplicates += 1,
+        Some(pending) => {
+            pending.answer = Some((now, Stamp::new(frame.meta.ts_ns, frame.meta.flags)));
+        }
+        None if ahead > u32::MAX / 2 => stray.late += 1,
+        None => stray.foreign += 1,
+    }
+}

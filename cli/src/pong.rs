@@ -1,0 +1,285 @@
+//! `linerate pong`: answers test frames.
+//!
+//! One loop: the handler checks a frame and writes its answer into the transmit queue, and the
+//! hook at the end of the turn rings the doorbell.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use linerate::clock::now_ns;
+use linerate::loops::{End, EventLoop, StopHandle, StrategyKind, pin_to_cpu};
+use linerate::packet::{Ethernet, Udp, UdpTemplate};
+use linerate::{AnyRx, AnyTx, ErrorKind, FrameTx, RxFrame};
+use serde::Serialize;
+
+use crate::args::PongArgs;
+use crate::failure::Failure;
+use crate::format::{count, per_second, plural, pps};
+use crate::json::{Identity, Line, Volume};
+use crate::meeting::{self, is_back_pressure};
+use crate::output::Output;
+use crate::probe::{Kind, Mark, Origin, Unmarked};
+use crate::setting::{Setting, interface_of};
+use crate::signals::Interrupt;
+use crate::threads::{check_cpu, join, spawn};
+
+const TICK: Duration = Duration::from_millis(20);
+/// Pause before a queue is tried again whose link is down.
+const LINK_NAP: Duration = Duration::from_millis(10);
+/// Clients that are told apart; more are counted as one.
+const CLIENTS: usize = 256;
+
+/// Runs the command.
+pub(crate) fn run(args: &PongArgs, out: &Output) -> Result<(), Failure> {
+    check_cpu(args.cpu)?;
+    let reply = match args.reply {
+        None if args.on.ip().is_multicast() => Some(meeting::next_group(args.on)),
+        reply => reply,
+    };
+    let flow = meeting::flow_to(args.on)?;
+    let interrupt = Interrupt::install()?;
+    let stop = StopHandle::new().map_err(Failure::new)?;
+    let port = linerate::port(&args.port)
+        .flow(flow)
+        .low_latency(args.strategy.kind() == StrategyKind::LowLatency);
+    let port = port.open().map_err(Failure::new)?;
+    meeting::tell(&port, out);
+    let identity = Identity::of(&port);
+    let interface = interface_of(&port);
+    let setting = Setting::of(&port, interface.as_ref(), args.cpu, args.strategy);
+    out.text(&setting.render(&identity.port, out.paint()));
+    out.text(&format!("answering what comes to {}; Ctrl-C ends it", args.on));
+    let origin = Origin::of(interface.as_ref());
+    let (queues, tx, guard) = port.into_parts();
+    let tx = meeting::sender(tx, &identity)?.tx;
+    let mut events = EventLoop::new(args.strategy, &stop);
+    for queue in queues {
+        events.add(queue, ()).map_err(Failure::usage)?;
+    }
+    let shared = Arc::new(Shared::default());
+    let responder = Responder { tx, origin, reply, counts: Counts::default(), pending: false };
+    let (cpu, seen) = (args.cpu, Arc::clone(&shared));
+    let begun = Instant::now();
+    let worker = spawn("linerate-pong", move || {
+        if let Some(cpu) = cpu {
+            // Tried before on another thread: it works.
+            let _ = pin_to_cpu(cpu);
+        }
+        serve(events, responder, &seen)
+    })?;
+
+    let deadline = args.duration.map(|s| begun + Duration::from_secs_f64(s));
+    let mut next = if out.is_json() { begun } else { begun + Duration::from_secs(1) };
+    let mut before = (begun, 0);
+    while !worker.is_finished() {
+        let now = Instant::now();
+        if interrupt.asked() || out.closed() || deadline.is_some_and(|end| now >= end) {
+            break;
+        }
+        if now >= next {
+            next += Duration::from_secs(1);
+            let answered = shared.answered.load(Ordering::Relaxed);
+            let (then, last) = std::mem::replace(&mut before, (now, answered));
+            let rate = per_second((answered - last) as f64, (now - then).as_secs_f64());
+            let seconds = begun.elapsed().as_secs_f64();
+            let volume = Volume { seconds, frames: answered, bytes: 0, pps: rate };
+            out.json(&Line::running(&identity, volume, ()));
+            out.live(&format!("{seconds:>4.0} s  {} answered  {}", count(answered), pps(rate)));
+        }
+        thread::sleep(TICK);
+    }
+    stop.stop();
+    let (counts, failure) = join(worker)?;
+    drop(guard);
+    out.end_live();
+    report(&identity, &setting, &counts, begun.elapsed().as_secs_f64(), failure.as_ref(), out);
+    match failure {
+        Some(failure) => Err(failure.told(out.is_json())),
+        None => Ok(()),
+    }
+}
+
+/// What the main thread sees.
+#[derive(Debug, Default)]
+struct Shared {
+    answered: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    answered: u64,
+    bytes: u64,
+    no_room: u64,
+    damaged: u64,
+    foreign: u64,
+    clients: BTreeSet<(SocketAddr, u8)>,
+}
+
+#[derive(Debug)]
+struct Responder {
+    tx: AnyTx,
+    origin: Origin,
+    /// `None`: back to the sender.
+    reply: Option<SocketAddr>,
+    counts: Counts,
+    pending: bool,
+}
+
+impl Responder {
+    #[inline]
+    fn answer(&mut self, frame: &RxFrame<'_>) {
+        let mark = match Mark::of_frame(frame.bytes, now_ns()) {
+            Ok(mark) if mark.kind == Kind::Ping => mark,
+            Ok(_) | Err(Unmarked::Foreign) => return self.counts.foreign += 1,
+            Err(Unmarked::Damaged) => return self.counts.damaged += 1,
+        };
+        match self.write(frame.bytes, mark) {
+            Some(from) => {
+                self.counts.answered += 1;
+                self.counts.bytes += frame.bytes.len() as u64;
+                self.pending = true;
+                if self.counts.clients.len() < CLIENTS {
+                    self.counts.clients.insert((from, mark.stream));
+                }
+            }
+            None => self.counts.no_room += 1,
+        }
+    }
+
+    /// Writes the answer into the transmit queue and says where the question came from. `None`:
+    /// there is no room.
+    fn write(&mut self, request: &[u8], mark: Mark) -> Option<SocketAddr> {
+        let ethernet = Ethernet::parse(request)?;
+        let ip = ethernet.ip()?;
+        let udp = Udp::parse(ip.upper().payload)?;
+        let from = SocketAddr::new(ip.src(), udp.src_port());
+        let own = if ip.dst().is_multicast() { self.origin.ip(ip.src()) } else { ip.dst() };
+        let to = self.reply.unwrap_or(from);
+        let mut template = UdpTemplate::new(SocketAddr::new(own, udp.dst_port()), to)?;
+        template.src_mac = self.origin.mac();
+        if !to.ip().is_multicast() {
+            template.dst_mac = ethernet.src();
+        }
+        template.checksum = false;
+        template.vlan_tci = ethernet.tags().next().map(|tag| tag.tci);
+        let payload = udp.payload();
+        let at = template.header_len();
+        let len = at + payload.len();
+        let slot = self.tx.reserve(len)?;
+        let mark = Mark { kind: Kind::Pong, ..mark };
+        // Card memory is not read back: what needs reading is written from our own.
+        let mut small = [0; SMALL];
+        match small.get_mut(..payload.len()) {
+            Some(copy) => {
+                copy.copy_from_slice(payload);
+                mark.write(copy);
+                template.write(slot, copy)?;
+            }
+            None => {
+                let mut copy = payload.to_vec();
+                mark.write(&mut copy);
+                template.write(slot, &copy)?;
+            }
+        }
+        self.tx.commit(len);
+        Some(from)
+    }
+
+    #[inline]
+    fn kick(&mut self) -> Result<(), linerate::Error> {
+        if self.pending {
+            match self.tx.kick() {
+                Err(e) if is_back_pressure(e) => return Ok(()),
+                done => done?,
+            }
+            self.pending = false;
+        }
+        Ok(())
+    }
+}
+
+/// Answers up to this long need no allocation.
+const SMALL: usize = 2048;
+
+fn serve(
+    mut events: EventLoop<AnyRx, ()>,
+    responder: Responder,
+    shared: &Shared,
+) -> (Counts, Option<Failure>) {
+    let responder = RefCell::new(responder);
+    let mut broken = None;
+    let failure = loop {
+        let ended = events.run_with(
+            |(), frame| responder.borrow_mut().answer(&frame),
+            |_| {
+                let mut responder = responder.borrow_mut();
+                if let Err(e) = responder.kick() {
+                    broken = Some(e);
+                    return ControlFlow::Break(());
+                }
+                shared.answered.store(responder.counts.answered, Ordering::Relaxed);
+                ControlFlow::Continue(())
+            },
+        );
+        match ended {
+            Ok(ended) if ended.why == End::Stopped => break None,
+            Ok(_) => {
+                break broken
+                    .map(|e| Failure::new(format!("cannot send: {e}")).remedy("ip -s link"));
+            }
+            Err(e) if e.error.kind == ErrorKind::LinkDown => thread::sleep(LINK_NAP),
+            Err(e) => break Some(Failure::new(e)),
+        }
+    };
+    (responder.into_inner().counts, failure)
+}
+
+#[derive(Serialize)]
+struct Final<'a> {
+    setting: &'a Setting,
+    answered: u64,
+    clients: usize,
+    no_room: u64,
+    damaged: u64,
+    foreign: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+fn report(
+    identity: &Identity,
+    setting: &Setting,
+    counts: &Counts,
+    seconds: f64,
+    failure: Option<&Failure>,
+    out: &Output,
+) {
+    let Counts { answered, bytes, no_room, damaged, foreign, ref clients } = *counts;
+    let rate = per_second(answered as f64, seconds);
+    let volume = Volume { seconds, frames: answered, bytes, pps: rate };
+    let clients = clients.len();
+    let error = failure.map(ToString::to_string);
+    let last = Final { setting, answered, clients, no_room, damaged, foreign, error };
+    out.json(&Line::last(identity, volume, last));
+    let paint = out.paint();
+    let mut lines = vec![format!(
+        "{} of {} answered in {seconds:.1} s",
+        plural(answered, "frame"),
+        plural(clients as u64, "client")
+    )];
+    let mut note = |n: u64, text: &str| {
+        if n > 0 {
+            lines.push(paint.bad(&format!("  {:>13}  {text}", count(n))));
+        }
+    };
+    note(no_room, "not answered: the transmit queue had no room");
+    note(damaged, "not answered: damaged");
+    note(foreign, "not answered: no ping");
+    out.text(&lines.join("\n"));
+}
