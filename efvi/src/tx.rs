@@ -26,7 +26,8 @@ use crate::warm::Warming;
 /// Events fetched at once.
 const EVENTS: usize = 16;
 
-/// A send queue.
+/// A send queue. Dropping it stops the card: what the card has not fetched by then is not sent, so
+/// [`reap`](FrameTx::reap) until the counts in [`stats`](FrameTx::stats) are equal first.
 #[derive(Debug)]
 pub struct EfviTx {
     // Drops first: closes the driver handle, which stops the card.
