@@ -15,4 +15,4 @@ pub(crate) use object::{PROGRAM_NAME, Program, Wanted, load};
 pub(crate) use sys::{Link, find_xdp_link, program_name};
 
 #[cfg(test)]
-pub(crate) use sys::test_run;
+pub(crate) use sys::{load_for_test, test_run};

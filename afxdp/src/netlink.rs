@@ -49,9 +49,14 @@ pub(crate) fn xdp_program(ifindex: u32) -> Result<Option<XdpAttached>, SetupErro
 
 /// Takes a program off that was put there by netlink (`ip link`, old loaders).
 pub(crate) fn detach_xdp(ifindex: u32, mode_flag: u32) -> Result<(), SetupError> {
+    set_xdp(ifindex, -1, mode_flag)
+}
+
+/// Puts the program `fd` on the interface, or takes it off with -1.
+fn set_xdp(ifindex: u32, fd: i32, flags: u32) -> Result<(), SetupError> {
     let mut nested = Vec::new();
-    attribute(&mut nested, IFLA_XDP_FD, &(-1i32).to_ne_bytes());
-    attribute(&mut nested, IFLA_XDP_FLAGS, &mode_flag.to_ne_bytes());
+    attribute(&mut nested, IFLA_XDP_FD, &fd.to_ne_bytes());
+    attribute(&mut nested, IFLA_XDP_FLAGS, &flags.to_ne_bytes());
     let mut body = ifinfo(ifindex);
     attribute(&mut body, IFLA_XDP | NLA_F_NESTED, &nested);
     transact(RTM_SETLINK, NLM_F_REQUEST | NLM_F_ACK, &body).map(|_| ())
@@ -129,7 +134,38 @@ fn transact(kind: u16, flags: u16, body: &[u8]) -> Result<Vec<u8>, SetupError> {
 
 #[cfg(test)]
 mod tests {
+    use linerate_lab::lab_or_skip;
+
     use super::*;
+    use crate::{Options, open};
+
+    /// As `ip link set v0 xdp obj ...` leaves it.
+    #[test]
+    fn a_foreign_program_is_refused_and_replaced_only_when_told_to() {
+        let lab = lab_or_skip!();
+        lab.in_a(|| {
+            // r0 = XDP_PASS; exit
+            let program = crate::bpf::load_for_test(&[0x2_0000_00b7, 0x95], "theirs").unwrap();
+            let ifindex = crate::interface::Interface::open("v0").unwrap().index();
+            for mode_flag in [1 << 1, 1 << 2] {
+                set_xdp(ifindex, program.as_raw_fd(), mode_flag).unwrap();
+                let there = xdp_program(ifindex).unwrap().unwrap();
+                assert_eq!(there.mode_flag, mode_flag);
+                let mut options = Options { ring_slots: 64, ..Options::default() };
+                let e = open("v0", &options).unwrap_err();
+                assert!(e.to_string().contains("the XDP program theirs (id "), "{e}");
+                assert!(e.remedy_text().contains("ip link set v0 xdp off"), "{e}");
+                assert_eq!(xdp_program(ifindex).unwrap(), Some(there));
+
+                options.replace = true;
+                let port = open("v0", &options).unwrap();
+                assert!(port.notices().iter().any(|n| n.contains("took the XDP program theirs")));
+                assert_ne!(xdp_program(ifindex).unwrap().unwrap().program, there.program);
+                drop(port);
+                assert_eq!(xdp_program(ifindex).unwrap(), None);
+            }
+        });
+    }
 
     #[test]
     fn attributes_are_written_and_read_back() {

@@ -103,10 +103,14 @@ impl Shared {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn open(interface: &str, options: &Options) -> Result<Port, SetupError> {
-    open_port(interface, options).map_err(|e| e.on(format!("afxdp:{interface}")))
+    open_port(interface, options, Interface::phc).map_err(|e| e.on(format!("afxdp:{interface}")))
 }
 
-fn open_port(name: &str, options: &Options) -> Result<Port, SetupError> {
+fn open_port(
+    name: &str,
+    options: &Options,
+    phc_of: fn(&Interface) -> Option<u32>,
+) -> Result<Port, SetupError> {
     let interface = Interface::open(name)?;
     let queues = wanted_queues(&interface, options)?;
     let mtu = interface.mtu()?;
@@ -126,7 +130,7 @@ fn open_port(name: &str, options: &Options) -> Result<Port, SetupError> {
 
     let driver = interface.driver();
     let phc = match options.stamps {
-        Stamps::Best | Stamps::Hardware => interface.phc(),
+        Stamps::Best | Stamps::Hardware => phc_of(&interface),
         Stamps::Software | Stamps::Off => None,
     };
     let steers = options.direction != Direction::Tx && options.steering == Who::Rules;
@@ -361,6 +365,53 @@ impl Port {
                 self.tx.extend(tx);
                 Err(Box::new(self))
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use linerate_common::pool::Huge;
+    use linerate_common::{FrameRx, FrameTx, RxFlags};
+    use linerate_lab::lab_or_skip;
+
+    use super::*;
+
+    /// veth has no clock, but its driver answers the program's question for the receive time, with
+    /// nothing: what can be tried of hardware stamps without a card.
+    #[test]
+    fn a_program_bound_to_the_device_runs_and_software_stamps_fill_in() {
+        let lab = lab_or_skip!();
+        let options = Options {
+            huge: Huge::Never,
+            ring_slots: 64,
+            flows: vec!["ether:0x88b5".parse().unwrap()],
+            ..Options::default()
+        };
+        let mut tx = lab.in_a(|| open("v0", &options).unwrap().split().unwrap()).1;
+        let port = lab.in_b(|| open_port("v1", &options, |_| Some(99)).unwrap());
+        if let Some(why) = port.notices().iter().find(|n| n.contains("hardware receive time")) {
+            return linerate_lab::skip("a_program_bound_to_the_device", why);
+        }
+        let mut rx = port.split().unwrap().0;
+        assert!(rx.clock_is_hardware());
+        let mut frame = [0; 60];
+        frame[12..14].copy_from_slice(&[0x88, 0xb5]);
+        // More than there are buffers.
+        for i in 0..200u8 {
+            frame[14] = i;
+            assert!(tx.send(&frame).unwrap());
+            tx.kick().unwrap();
+            let mut seen = None;
+            let start = std::time::Instant::now();
+            while rx.poll(1, |f| seen = Some((f.bytes.to_vec(), f.meta))).unwrap() == 0 {
+                assert!(start.elapsed().as_secs() < 20, "frame {i} does not come");
+            }
+            let (bytes, meta) = seen.unwrap();
+            assert_eq!(bytes, frame);
+            assert_eq!(meta.flags, RxFlags::TS_SW);
+            assert_ne!(meta.mark, 0, "the metadata is there");
+            tx.reap();
         }
     }
 }

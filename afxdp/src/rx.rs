@@ -148,6 +148,11 @@ impl XdpRx {
         self.shared.steering()?.rules().map_err(|e| e.on(&self.shared.name))
     }
 
+    #[cfg(test)]
+    pub(crate) fn clock_is_hardware(&self) -> bool {
+        self.stamps.hardware.is_some()
+    }
+
     /// The frame that a descriptor names, if it names one that we lent to the kernel.
     #[inline]
     fn check(&self, desc: Desc) -> Option<u32> {

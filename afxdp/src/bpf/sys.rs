@@ -214,6 +214,12 @@ fn object_info(fd: BorrowedFd<'_>, info: &mut [u32]) -> Result<(), i32> {
     unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr) }.map(|_| ())
 }
 
+/// Loads a program of a few instructions.
+#[cfg(test)]
+pub(crate) fn load_for_test(insns: &[u64], name: &str) -> Result<OwnedFd, LoadError> {
+    load_xdp(insns, c"GPL", name, 0, 0)
+}
+
 /// Runs an XDP program on a frame and gives its verdict.
 #[cfg(test)]
 pub(crate) fn test_run(program: BorrowedFd<'_>, frame: &[u8]) -> Result<u32, i32> {
