@@ -12,7 +12,7 @@
 //!   `libexanic.a` (`EXANIC_INCLUDE_DIR` and `EXANIC_LIB_DIR`, or the usual places). The structs
 //!   are those of the headers found.
 //! * injected: somebody else fills the table, as `linerate-sim` does. The structs are those of the
-//!   [reference layout](reference), libexanic 2.7.2 to 2.7.6, when there is no SDK.
+//!   [reference layout](mod@reference), libexanic 2.7.2 to 2.7.6, when there is no SDK.
 //!
 //! What the vendor's headers hold as inline functions is rewritten in Rust here: [`regs`] for the
 //! registers, [`rx`] for the receive ring, [`ids`] for the names of models.
