@@ -336,17 +336,19 @@ impl FrameRx for ExanicRx {
     #[inline]
     fn acquire(&mut self, max: usize) -> Result<usize, Error> {
         self.len = 0;
-        let mut at = 0;
+        let (max, last) = (max.min(MAX_BURST), self.arena.len() - self.max_words);
+        let (mut at, mut len) = (0, 0);
         let mut bad = BAD_PER_CALL;
-        while self.len < max.min(MAX_BURST) && at + self.max_words <= self.arena.len() {
+        while len < max && at <= last {
             let Some(slot) = self.next_frame(at, &mut bad) else { break };
+            self.window[len] = slot;
+            len += 1;
             // The next frame is collected behind this one.
             at += slot.bytes.max(1).div_ceil(8).next_multiple_of(LINE_WORDS);
             self.partial_at = at;
-            self.window[self.len] = slot;
-            self.len += 1;
         }
-        Ok(self.len)
+        self.len = len;
+        Ok(len)
     }
 
     #[inline]

@@ -14,7 +14,8 @@
 //! The structs that libexanic's users touch, receive rings of 16,384 chunks written payload first
 //! and metadata after by a thread of the card's own, transmit memory that the thread reads when a
 //! command arrives, feedback slots, registers, port counters, filter rules, flow hashing, and the
-//! resource rules of the kernel driver, its traps included (see `facts` in the crate's tests).
+//! resource rules of the kernel driver, its traps included: one reference per process and filter
+//! buffer, which any reader's release takes from all of them.
 //!
 //! # What is guesswork
 //!
