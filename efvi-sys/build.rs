@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// Parts of the API that not every release has: name for `cfg`, text in the bindings, and
 /// whether 9.2 has it.
-const OPTIONAL: [(&str, &str, bool); 8] = [
+const OPTIONAL: [(&str, &str, bool); 9] = [
     ("ef_ops_timestamp", "receive_get_timestamp:", true),
     ("ef_ops_has_many", "eventq_has_many_events:", true),
     ("ef_ops_warm", "start_transmit_warm:", true),
@@ -14,6 +14,8 @@ const OPTIONAL: [(&str, &str, bool); 8] = [
     ("ef_evq_slots", "min_unused_evq_slots:", true),
     ("ef_fn_reinit_txq", "fn __ef_vi_reinit_txq_post_error", true),
     ("ef_fn_pd_capabilities", "fn ef_pd_capabilities_get", true),
+    // The sync flags of a send timestamp beside the ns, and not, before 9.0, in their low bits.
+    ("ef_event_ts_flags", "fn ts_flags(", true),
     // One more event type in the middle of the enumeration, before 9.0.
     ("ef_event_memcpy", "const EF_EVENT_TYPE_MEMCPY:", false),
 ];

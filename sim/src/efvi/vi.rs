@@ -340,9 +340,11 @@ impl Vi {
                 ef_event::new(sys::EF_EVENT_TYPE_TX_WITH_TIMESTAMP, 0)
                     .with(24, 4, u32::from(ctpio))
                     .with(32, 32, id as u32)
-                    .with(64, 32, (ts_ns / 1_000_000_000) as u32)
-                    .with(96, 30, (ts_ns % 1_000_000_000) as u32)
-                    .with(126, 2, synced)
+                    .with_tx_ts(
+                        (ts_ns / 1_000_000_000) as u32,
+                        (ts_ns % 1_000_000_000) as u32,
+                        synced,
+                    )
             }
             Hw::TxError => ef_event::new(sys::EF_EVENT_TYPE_TX_ERROR, 0)
                 .with(32, 16, s.index.tx_added & 0xffff)
