@@ -229,6 +229,9 @@ fn receive_queue(
     if options.rx_timestamps && !caps.rx_timestamps {
         notices.push(format!("{interface}: the card takes no receive timestamps"));
     }
+    if !caps.multicast_replication {
+        notices.push(format!("{interface}: a multicast frame reaches only one queue of this host"));
+    }
     session.allocate(rx_request(options, &caps)?)?;
     ready(session, options, &caps)
 }
@@ -253,7 +256,8 @@ fn ready(session: Session, options: &Options, caps: &Caps) -> Result<EfviRx, Set
     match session.arch()? {
         Arch::Ring => {
             let pool = pool(session.name(), options)?;
-            RingRx::new(session, &pool, options, caps).map(EfviRx::Ring)
+            check_pages(&pool, caps)?;
+            RingRx::new(session, &pool, options).map(EfviRx::Ring)
         }
         Arch::Shared => Ok(EfviRx::Shared(SharedRx::new(session, options))),
     }
@@ -275,7 +279,18 @@ fn send_queue(interface: &str, options: &Options) -> Result<EfviTx, SetupError> 
     let flags = vi_flags(options, ctpio);
     session.allocate(ViRequest { rxq: 0, txq, evq: -1, flags })?;
     let pool = pool(interface, options)?;
+    check_pages(&pool, &caps)?;
     EfviTx::new(session, &pool, options)
+}
+
+/// Recent cards map hugepages only.
+fn check_pages(pool: &Pool, caps: &Caps) -> Result<(), SetupError> {
+    if caps.min_page_bytes <= pool.region().page_size().bytes() as u64 {
+        return Ok(());
+    }
+    let what = format!("the card takes memory on pages of {} B only", caps.min_page_bytes);
+    Err(unsupported("ef_memreg_alloc", what)
+        .remedy("reserve hugepages: echo 512 > /proc/sys/vm/nr_hugepages"))
 }
 
 /// The slots as the library takes them.

@@ -4,22 +4,24 @@
 //! source, CTPIO's fallback, and what programmed I/O copies from. Its id is the token that comes
 //! back with the completion; the cache refuses a completion of a buffer that is not lent.
 
+mod completions;
+mod preload;
+mod warm;
+
 use std::collections::VecDeque;
-use std::ptr;
 
 use linerate_common::pool::{FrameCache, Pool};
 use linerate_common::{
-    Buf, BufTx, ClockInfo, Clocked, Error, ErrorKind, FrameTx, NO_TS, RxFlags, SetupError, TxStamp,
-    TxStamps, TxStats,
+    Buf, BufTx, ClockInfo, Clocked, Error, FrameTx, RxFlags, SetupError, TxStamp, TxStamps, TxStats,
 };
 use linerate_efvi_sys as sys;
-use linerate_efvi_sys::{EF_VI_TRANSMIT_BATCH, Library, ef_event, ef_vi};
+use linerate_efvi_sys::{Library, ef_event, ef_vi};
 
 use crate::alternatives::Alternatives;
 use crate::error::{bad_argument, unsupported};
 use crate::options::{Options, Push, SendPath};
 use crate::pio::PioSlots;
-use crate::session::{Arch, DmaTable, Session, lost};
+use crate::session::{Arch, DmaTable, Session};
 use crate::stamp::{StampState, Stamper};
 use crate::warm::Warming;
 
@@ -104,7 +106,7 @@ pub struct Sent {
     pub seq: u64,
     /// How it really left.
     pub path: Path,
-    /// When, in ns since the UNIX epoch, UTC, or [`NO_TS`].
+    /// When, in ns since the UNIX epoch, UTC, or [`NO_TS`](linerate_common::NO_TS).
     pub ts_ns: u64,
     /// Whose clock that is.
     pub flags: RxFlags,
@@ -252,92 +254,6 @@ impl EfviTx {
         Ok(Warming::start(self))
     }
 
-    /// Transmit alternatives taken: see [`Options::alternatives`].
-    #[must_use]
-    pub fn alternatives(&self) -> u32 {
-        self.alternatives.as_ref().map_or(0, Alternatives::len)
-    }
-
-    /// Writes a frame into alternative `alt`, where the card holds it, close to the wire, until
-    /// [`fire`](Self::fire). Several frames go out in order. `Ok(false)`: no room, or what was
-    /// fired before is still on its way: [`reap`](FrameTx::reap) and try again.
-    ///
-    /// # Errors
-    ///
-    /// There is no such alternative, the frame is too long, or the queue is in trouble.
-    pub fn preload(&mut self, alt: u32, frame: &[u8]) -> Result<bool, Error> {
-        const OP: &str = "ef_vi_transmit_alt_select";
-        if frame.is_empty() || frame.len() > self.max_len {
-            return Err(Error::new(ErrorKind::BadLength, OP));
-        }
-        self.kick()?;
-        let Some(alternatives) = &mut self.alternatives else {
-            return Err(Error::new(ErrorKind::Unsupported, OP));
-        };
-        if !alternatives.begin(self.lib, self.vi, alt, frame.len())? {
-            return Ok(false);
-        }
-        let sent = self.send(frame);
-        self.push_descriptors();
-        if let Some(alternatives) = &mut self.alternatives {
-            alternatives.end(self.lib, self.vi, alt, frame.len(), sent == Ok(true))?;
-        }
-        sent
-    }
-
-    /// Lets the frames of alternative `alt` go to the wire.
-    ///
-    /// # Errors
-    ///
-    /// There is no such alternative, or the card refuses.
-    pub fn fire(&mut self, alt: u32) -> Result<(), Error> {
-        match &mut self.alternatives {
-            Some(alternatives) => alternatives.fire(self.lib, self.vi, alt),
-            None => Err(Error::new(ErrorKind::Unsupported, "ef_vi_transmit_alt_go")),
-        }
-    }
-
-    /// Throws the frames of alternative `alt` away.
-    ///
-    /// # Errors
-    ///
-    /// There is no such alternative, it was fired, or the card refuses.
-    pub fn discard(&mut self, alt: u32) -> Result<(), Error> {
-        match &mut self.alternatives {
-            Some(alternatives) => alternatives.discard(self.lib, self.vi, alt),
-            None => Err(Error::new(ErrorKind::Unsupported, "ef_vi_transmit_alt_discard")),
-        }
-    }
-
-    /// What [`Warming::send`] does: the send path with a library that has been told not to send.
-    pub(crate) fn warm_send(&mut self, frame: &[u8]) -> bool {
-        if frame.is_empty() || frame.len() > self.max_len {
-            return false;
-        }
-        // SAFETY: a live VI. Cards with a FIFO really take warming frames into it.
-        if self.fifo && unsafe { self.lib.transmit_space_bytes(self.vi) } < frame.len() {
-            return false;
-        }
-        let Some(id) = self.reserved.or_else(|| self.cache.alloc()) else { return false };
-        self.reserved = Some(id);
-        let bytes = self.buffer(id, self.headroom);
-        let at = id as usize * self.frame_bytes + self.headroom;
-        // SAFETY: the buffer is this queue's and the frame fits. While the queue is warmed the
-        // library takes none of these frames: its ring seems full (EF10), or the card drops it
-        // by a flag in its header (X3, X4).
-        unsafe {
-            ptr::copy_nonoverlapping(frame.as_ptr(), bytes, frame.len());
-            let addr = self.dma.addr(at);
-            if self.path == Path::Ctpio {
-                self.lib.transmit_ctpio(self.vi, bytes.cast(), frame.len(), self.threshold);
-                self.lib.transmit_ctpio_fallback(self.vi, addr, frame.len(), id as i32);
-            } else {
-                (self.lib.vi_transmit_init)(self.vi, addr, frame.len() as i32, id as i32);
-            }
-        }
-        true
-    }
-
     /// Opens the queue anew on the same pool: the way on after
     /// [`ErrorKind::QueueLost`](linerate_common::ErrorKind::QueueLost). What the old queue had
     /// not completed may or may not have left; counters start again from 0.
@@ -444,123 +360,6 @@ impl EfviTx {
             self.unpushed = 0;
         }
     }
-
-    /// Reads the event queue until it is empty.
-    fn collect(&mut self, f: &mut dyn FnMut(Sent)) -> usize {
-        let mut done = 0;
-        while self.lost.is_none() {
-            let room = EVENTS as i32;
-            // SAFETY: a live VI and room for the events.
-            let got = unsafe { self.lib.eventq_poll(self.vi, self.events.as_mut_ptr(), room) };
-            let n = usize::try_from(got).unwrap_or(0).min(EVENTS);
-            for i in 0..n {
-                let event = self.events[i];
-                done += self.handle(&event, f);
-            }
-            if n < EVENTS {
-                break;
-            }
-        }
-        done
-    }
-
-    fn handle(&mut self, event: &ef_event, f: &mut dyn FnMut(Sent)) -> usize {
-        match event.kind() {
-            sys::EF_EVENT_TYPE_TX => self.unbundle(event, f),
-            sys::EF_EVENT_TYPE_TX_WITH_TIMESTAMP => {
-                let sec = i64::from(event.tx_ts_sec());
-                let stamp = self.stamper.convert(sec, event.tx_ts_nsec(), event.tx_ts_flags());
-                self.complete(event.rq_id(), by_ctpio(event), stamp, f)
-            }
-            sys::EF_EVENT_TYPE_TX_ERROR => self.all_failed(),
-            sys::EF_EVENT_TYPE_TX_ALT => {
-                if let Some(alternatives) = &mut self.alternatives {
-                    alternatives.sent(event.tx_alt_id());
-                }
-                0
-            }
-            sys::EF_EVENT_TYPE_OFLOW => self.lose("EF_EVENT_TYPE_OFLOW"),
-            sys::EF_EVENT_TYPE_RESET => self.lose("EF_EVENT_TYPE_RESET"),
-            sys::EF_EVENT_TYPE_SW => 0,
-            _ => {
-                self.unknown_events += 1;
-                0
-            }
-        }
-    }
-
-    /// Takes the ids out of an event: it is this that makes room in the ring again.
-    fn unbundle(&mut self, event: &ef_event, f: &mut dyn FnMut(Sent)) -> usize {
-        let mut ids = [0; EF_VI_TRANSMIT_BATCH];
-        // SAFETY: a live VI, one of its events, room for as many ids as one stands for.
-        let n = unsafe { (self.lib.vi_transmit_unbundle)(self.vi, event, ids.as_mut_ptr()) };
-        let n = usize::try_from(n).unwrap_or(0).min(EF_VI_TRANSMIT_BATCH);
-        let none = (NO_TS, RxFlags::NONE);
-        ids[..n].iter().map(|id| self.complete(*id as u32, by_ctpio(event), none, f)).sum()
-    }
-
-    /// One frame is done. Frames finish in the order of sending.
-    fn complete(
-        &mut self,
-        id: u32,
-        ctpio: bool,
-        (ts_ns, flags): (u64, RxFlags),
-        f: &mut dyn FnMut(Sent),
-    ) -> usize {
-        let at = match self.inflight.front() {
-            Some(first) if first.id == id => Some(0),
-            _ => self.inflight.iter().position(|x| x.id == id),
-        };
-        let Some(flight) = at.and_then(|at| self.inflight.remove(at)) else {
-            self.unknown_events += 1;
-            return 0;
-        };
-        let path = match flight.path {
-            Path::Ctpio if !ctpio => Path::Fallback,
-            path => path,
-        };
-        *match path {
-            Path::Dma => &mut self.paths.dma,
-            Path::Ctpio => &mut self.paths.ctpio,
-            Path::Fallback => &mut self.paths.fallback,
-            Path::Pio => &mut self.paths.pio,
-        } += 1;
-        self.stats.completed += 1;
-        self.release(flight);
-        f(Sent { seq: flight.seq, path, ts_ns, flags });
-        1
-    }
-
-    /// The card stopped at an error: what it had not completed may or may not have left.
-    #[cold]
-    fn all_failed(&mut self) -> usize {
-        let n = self.inflight.len();
-        self.stats.failed += n as u64;
-        while let Some(flight) = self.inflight.pop_front() {
-            self.release(flight);
-        }
-        self.unpushed = 0;
-        let restarted = match self.lib.sometimes.vi_reinit_txq_post_error {
-            // SAFETY: a live VI; nothing is being sent.
-            Some(reinit) => unsafe { reinit(self.vi) == 0 },
-            None => false,
-        };
-        if !restarted {
-            self.lost = Some(lost("EF_EVENT_TYPE_TX_ERROR"));
-        }
-        n
-    }
-
-    #[cold]
-    fn lose(&mut self, op: &'static str) -> usize {
-        self.lost = Some(lost(op));
-        0
-    }
-}
-
-/// Did the frames of this event leave by CTPIO?
-fn by_ctpio(event: &ef_event) -> bool {
-    event.tx_flags() & sys::EF_EVENT_FLAG_CTPIO != 0
 }
 
 impl FrameTx for EfviTx {
