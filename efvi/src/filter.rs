@@ -7,7 +7,7 @@ use linerate_common::{FlowKind, FlowSpec, Proto, RuleId, SetupError};
 use linerate_efvi_sys::{EF_FILTER_VLAN_ID_ANY, Library, ef_filter_cookie, ef_filter_spec};
 
 use crate::error::{bad_argument, checked, unsupported};
-use crate::options::Everything;
+use crate::options::{Everything, Options};
 use crate::session::Session;
 
 const OP: &str = "ef_vi_filter_add";
@@ -16,10 +16,12 @@ const SUPPORTED: &str = "ef_vi selects UDP or TCP to an address and port, 5-tupl
     addresses, ethertypes, each also on one VLAN, and all frames";
 
 /// The rules of one queue.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Rules {
     installed: Vec<Rule>,
     next: u32,
+    flags: u32,
+    everything: Everything,
 }
 
 #[derive(Debug)]
@@ -30,16 +32,31 @@ struct Rule {
 }
 
 impl Rules {
+    pub(crate) fn new(options: &Options) -> Self {
+        let (flags, everything) = (options.filter_flags(), options.everything);
+        Self { installed: Vec::new(), next: 0, flags, everything }
+    }
+
     /// Installs what `flow` takes, all of it or nothing.
     pub(crate) fn add(
         &mut self,
         session: &mut Session,
         flow: &FlowSpec,
-        flags: u32,
-        everything: Everything,
     ) -> Result<RuleId, SetupError> {
+        let cookies = self.install(session, flow).map_err(|e| e.on(session.port()))?;
+        let id = RuleId(self.next);
+        self.next += 1;
+        self.installed.push(Rule { id, flow: *flow, cookies });
+        Ok(id)
+    }
+
+    fn install(
+        &self,
+        session: &mut Session,
+        flow: &FlowSpec,
+    ) -> Result<Vec<ef_filter_cookie>, SetupError> {
         let mut cookies = Vec::new();
-        for spec in specs(session.lib(), flow, flags, everything)? {
+        for spec in specs(session.lib(), flow, self.flags, self.everything)? {
             match session.add_filter(&spec) {
                 Ok(cookie) => cookies.push(cookie),
                 Err(e) => {
@@ -51,14 +68,15 @@ impl Rules {
                 }
             }
         }
-        let id = RuleId(self.next);
-        self.next += 1;
-        self.installed.push(Rule { id, flow: *flow, cookies });
-        Ok(id)
+        Ok(cookies)
     }
 
     /// Removes a rule.
     pub(crate) fn remove(&mut self, session: &mut Session, id: RuleId) -> Result<(), SetupError> {
+        self.uninstall(session, id).map_err(|e| e.on(session.port()))
+    }
+
+    fn uninstall(&mut self, session: &mut Session, id: RuleId) -> Result<(), SetupError> {
         let at = self.installed.iter().position(|r| r.id == id);
         let at = at.ok_or_else(|| bad_argument("ef_vi_filter_del", "there is no such rule"))?;
         let rule = &self.installed[at];

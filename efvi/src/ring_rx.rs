@@ -170,7 +170,7 @@ impl RingRx {
             discards: Discards::default(),
             unknown_events: 0,
             vi_stats: ViStats::new(&session),
-            rules: Rules::default(),
+            rules: Rules::new(options),
             options: options.clone(),
             session,
         };
@@ -450,14 +450,11 @@ impl Waitable for RingRx {
 
 impl Steer for RingRx {
     fn add(&mut self, flow: &FlowSpec) -> Result<RuleId, SetupError> {
-        let flags = self.options.filter_flags();
-        let added = self.rules.add(&mut self.session, flow, flags, self.options.everything);
-        added.map_err(|e| e.on(format!("efvi:{}", self.session.name())))
+        self.rules.add(&mut self.session, flow)
     }
 
     fn remove(&mut self, rule: RuleId) -> Result<(), SetupError> {
-        let removed = self.rules.remove(&mut self.session, rule);
-        removed.map_err(|e| e.on(format!("efvi:{}", self.session.name())))
+        self.rules.remove(&mut self.session, rule)
     }
 }
 

@@ -79,7 +79,7 @@ impl EfviRx {
         if self.session().is_in_set() {
             let what = "a queue of a set cannot come back alone";
             return Err(unsupported("ef_vi_alloc_from_set", what)
-                .on(format!("efvi:{}", self.session().name()))
+                .on(self.session().port())
                 .remedy("drop all queues of the set and open it again"));
         }
         let (interface, options, flows) = either!(&self, rx => rx.recipe());

@@ -354,6 +354,11 @@ impl Session {
         unsafe { BorrowedFd::borrow_raw(self.dh) }
     }
 
+    /// The port's name in errors.
+    pub(crate) fn port(&self) -> String {
+        format!("efvi:{}", self.name)
+    }
+
     pub(crate) fn is_in_set(&self) -> bool {
         self.set.is_some()
     }

@@ -92,7 +92,7 @@ impl SharedRx {
             stats: RxStats::default(),
             discards: Discards::default(),
             unknown_events: 0,
-            rules: Rules::default(),
+            rules: Rules::new(options),
             options: options.clone(),
             session,
         }
@@ -414,15 +414,14 @@ impl Waitable for SharedRx {
 
 impl Steer for SharedRx {
     fn add(&mut self, flow: &FlowSpec) -> Result<RuleId, SetupError> {
-        let flags = self.options.filter_flags();
-        let added = self.rules.add(&mut self.session, flow, flags, self.options.everything);
+        let added = self.rules.add(&mut self.session, flow);
         self.flows = self.rules.flows().collect();
-        added.map_err(|e| e.on(format!("efvi:{}", self.session.name())))
+        added
     }
 
     fn remove(&mut self, rule: RuleId) -> Result<(), SetupError> {
         let removed = self.rules.remove(&mut self.session, rule);
         self.flows = self.rules.flows().collect();
-        removed.map_err(|e| e.on(format!("efvi:{}", self.session.name())))
+        removed
     }
 }

@@ -6,7 +6,7 @@ use super::EfviTx;
 use crate::alternatives::Alternatives;
 
 impl EfviTx {
-    /// Transmit alternatives taken: see [`Options::alternatives`].
+    /// Transmit alternatives taken: see [`Options::alternatives`](crate::Options::alternatives).
     #[must_use]
     pub fn alternatives(&self) -> u32 {
         self.alternatives.as_ref().map_or(0, Alternatives::len)
