@@ -53,6 +53,7 @@ pub(crate) enum Command {
     Replay(ReplayArgs),
     Ping(Box<PingArgs>),
     Pong(Box<PongArgs>),
+    Selftest(SelftestArgs),
 }
 
 /// Publish a market-data feed on this machine, capture it, and report.
@@ -181,6 +182,33 @@ pub(crate) struct ReplayArgs {
     /// Send from this CPU.
     #[arg(long, value_name = "N")]
     pub(crate) cpu: Option<u32>,
+}
+
+/// Prove that a port keeps every rule of linerate, and write a report to send back.
+///
+/// The checks of the backend and the rules of the traits run on the real card and driver, with
+/// frames of an experimental ethertype (or of one test group, where a port knows UDP only) and no
+/// others. With a peer that the port is cabled to, both directions are tried; one port alone does
+/// what it can.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Exit status: 0 nothing failed, 1 something failed or the port cannot be opened.
+
+Examples:
+  linerate selftest afpacket:eth2
+  linerate selftest efvi:eth2 --peer afpacket:eth3
+  linerate selftest verbs:mlx5_0/1 --peer verbs:mlx5_1/1 -w report.txt
+  linerate selftest sim:efvi?peer=loop")]
+pub(crate) struct SelftestArgs {
+    /// Test this port.
+    #[arg(value_name = "PORT")]
+    pub(crate) port: String,
+    /// The port at the other end of its cable, in this machine.
+    #[arg(long, value_name = "PORT")]
+    pub(crate) peer: Option<String>,
+    /// Write the report to this file instead of linerate-selftest-PORT.txt.
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) write: Option<PathBuf>,
 }
 
 /// What clap found wrong, in one line with the way to help.

@@ -14,6 +14,7 @@ mod interface;
 mod json;
 mod lane;
 mod ledger;
+mod link;
 mod meeting;
 mod output;
 mod pacer;
@@ -24,6 +25,7 @@ mod ports;
 mod probe;
 mod recorder;
 mod replay;
+mod selftest;
 mod sequence;
 mod setting;
 mod signals;
@@ -61,6 +63,7 @@ fn main() -> ExitCode {
         Command::Replay(args) => replay::run(args, &mut out),
         Command::Ping(args) => ping::run(args, &out),
         Command::Pong(args) => pong::run(args, &out),
+        Command::Selftest(args) => selftest::run(args, &out),
     };
     out.end_live();
     match done {

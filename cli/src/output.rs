@@ -171,7 +171,6 @@ pub(crate) struct Paint {
 
 impl Paint {
     /// No colours.
-    #[cfg(test)]
     pub(crate) const PLAIN: Self = Self { on: false };
 
     fn wrap(self, code: &str, text: &str) -> String {
