@@ -40,6 +40,10 @@ impl Rig for Bench {
         (!self.steered).then_some(tx as &mut dyn TxStamps)
     }
 
+    fn steer<'q>(&self, rx: &'q mut ExanicRx) -> Option<&'q mut dyn Steer> {
+        self.steered.then_some(rx as &mut dyn Steer)
+    }
+
     fn flow(&self) -> FlowSpec {
         "ether:0x88b5".parse().expect("a flow")
     }
