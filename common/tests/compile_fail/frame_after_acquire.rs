@@ -1,0 +1,13 @@
+//! A frame is gone when the next window opens.
+use linerate_common::{Error, FrameRx};
+
+fn late(rx: &mut dyn FrameRx) -> Result<u8, Error> {
+    rx.acquire(1)?;
+    let frame = rx.frame(0);
+    rx.acquire(1)?; //~ E0502
+    Ok(frame.bytes[0])
+}
+
+fn main() {
+    let _ = late;
+}
