@@ -24,7 +24,8 @@ use crate::groups::GroupCount;
 use crate::interface::{self, Bracket};
 use crate::json::Identity;
 use crate::output::Output;
-use crate::recorder::Recorder;
+use crate::privilege::{self, Need};
+use crate::recorder::{Recorder, Target};
 use crate::signals::Interrupt;
 use crate::threads::{check_cpu, join};
 use crate::writer::{self, Written};
@@ -63,6 +64,11 @@ pub(crate) fn run(args: &CaptureArgs, out: &mut Output) -> Result<(), Failure> {
         None => None,
     };
     let writes_to = recorder.as_ref().map(Recorder::name);
+    let need = match plan.target {
+        Some(Target::Rotation { .. }) => Need::NewFiles,
+        _ => Need::Nothing,
+    };
+    privilege::give_up(port.backend(), need, out);
     let (lane, recording) = writer::start(recorder, plan.buffer_bytes)?;
 
     let mut presence = Presence::of(port.backend(), interface);

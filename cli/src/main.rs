@@ -22,6 +22,7 @@ mod ping;
 mod plot;
 mod pong;
 mod ports;
+mod privilege;
 mod probe;
 mod recorder;
 mod replay;

@@ -24,6 +24,7 @@ use crate::format::{count, per_second, plural, pps};
 use crate::json::{Identity, Line, Volume};
 use crate::meeting::{self, is_back_pressure};
 use crate::output::Output;
+use crate::privilege::{self, Need};
 use crate::probe::{Kind, Mark, Origin, Unmarked};
 use crate::setting::{Setting, interface_of};
 use crate::signals::Interrupt;
@@ -56,6 +57,7 @@ pub(crate) fn run(args: &PongArgs, out: &Output) -> Result<(), Failure> {
     out.text(&setting.render(&identity.port, out.paint()));
     out.text(&format!("answering what comes to {}; Ctrl-C ends it", args.on));
     let origin = Origin::of(interface.as_ref());
+    privilege::give_up(port.backend(), Need::Nothing, out);
     let (queues, tx, guard) = port.into_parts();
     let tx = meeting::sender(tx, &identity)?.tx;
     let mut events = EventLoop::new(args.strategy, &stop);

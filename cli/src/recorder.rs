@@ -9,8 +9,11 @@ use std::path::{Path, PathBuf};
 use linerate::RxFrame;
 use linerate::clock::now_ns;
 use linerate::file::{InterfaceId, InterfaceOptions, Statistics, Writer};
+use rustix::fs::OFlags;
+use rustix::io::Errno;
 
 use crate::failure::{Failure, io_text};
+use crate::privilege::is_elevated;
 
 /// What is written into a pcapng file as its author.
 const APPLICATION: &str = concat!("linerate ", env!("CARGO_PKG_VERSION"));
@@ -186,8 +189,20 @@ fn closed() -> io::Error {
 
 /// Creates or overwrites a file that only its owner may read: captures hold other people's data.
 /// A file that exists keeps its mode.
-fn create(path: &Path) -> io::Result<File> {
-    OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
+///
+/// With more rights than the user's own, a symbolic link is not followed: whoever may write in
+/// the directory would choose the file that root overwrites. Only root makes links under /dev,
+/// and `/dev/stdout` is one.
+pub(crate) fn create(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    if is_elevated() && !path.starts_with("/dev") {
+        options.custom_flags(OFlags::NOFOLLOW.bits() as i32);
+    }
+    options.open(path).map_err(|e| match Errno::from_io_error(&e) {
+        Some(Errno::LOOP) => io::Error::other("it is a symbolic link, which root does not follow"),
+        _ => e,
+    })
 }
 
 /// `feed.pcapng` and 3 as `feed_00003.pcapng`.

@@ -10,10 +10,11 @@ use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, Tag};
 
 use super::record::Record;
 use crate::failure::{Failure, io_text};
+use crate::recorder;
 
 /// Makes the file, before anything is measured.
 pub(crate) fn create(path: &Path) -> Result<File, Failure> {
-    File::create(path).map_err(|e| {
+    recorder::create(path).map_err(|e| {
         Failure::new(format!("cannot write --log {}: {}", path.display(), io_text(&e)))
     })
 }

@@ -83,6 +83,11 @@ impl Running {
         }
     }
 
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Asks it to end, as Ctrl-C does, and waits.
     pub(crate) fn interrupt(&mut self) -> Ended {
         let pid = self.child.id().to_string();
