@@ -18,7 +18,7 @@ for f in low_latency_turn RingRx::top_up; do
         awk -v f="$f" 'index($0, f ">:") {p = 1; next} /^$/ {p = 0} p' >"$list"
     echo "$f"
     sed -n 's/.*call  *[0-9a-f]* <\(.*\)>.*/  \1/p; s/.*call  *\*.*(%rip).*/  another crate/p; s/.*call  *\*.*/  */p' "$list" |
-        sed 's/::h[0-9a-f]\{16\}$//; s/+0x[0-9a-f]*$//' | sort | uniq -c | sed 's/^ */  /'
+        sed 's/::h[0-9a-f]\{16\}$//; s/+0x[0-9a-f]*$//; s/::[a-z_]*::<impl \(.*\)>::/::/' | sort -u
     # Rounded, so that a compiler's whim is no difference.
     echo "  about $((($(wc -l <"$list") + 25) / 50 * 50)) instructions"
 done >"$list.new"
