@@ -6,8 +6,8 @@ use std::sync::Arc;
 use linerate_common::clock::now_ns;
 use linerate_common::pool::{FrameCache, Pool};
 use linerate_common::{
-    Buf, BufRx, ClockInfo, Clocked, Error, FlowSpec, FrameRx, MAX_BURST, NO_TS, RuleId, RxFlags,
-    RxFrame, RxMeta, RxStats, SetupError, Steer, Waitable,
+    Buf, BufRx, ClockInfo, Clocked, Error, ErrorKind, FlowSpec, FrameRx, MAX_BURST, NO_TS, RuleId,
+    RxFlags, RxFrame, RxMeta, RxStats, SetupError, Steer, Waitable,
 };
 
 use crate::clock::HwClock;
@@ -24,6 +24,10 @@ use crate::view::View;
 /// lent from there. A spinning `poll` makes no system call, but for two cases: the driver asked to
 /// be woken because the fill ring had run dry, and [`busy_poll`](crate::Options::busy_poll), whose
 /// calls run the driver.
+///
+/// An interface that is deleted is an error ([`ErrorKind::DeviceGone`]) as soon as `arm` or `stats`
+/// has had a look: a spinning `poll` asks nobody. One that only goes down and comes up again needs
+/// nothing.
 ///
 /// Frames that the kernel could not deliver are in [`stats`](FrameRx::stats):
 ///
@@ -49,6 +53,8 @@ pub struct XdpRx {
     open: u32,
     stamps: Stamping,
     busy_poll: bool,
+    /// The interface was seen to be gone.
+    gone: bool,
     stats: RxStats,
 }
 
@@ -98,6 +104,7 @@ impl XdpRx {
             open: 0,
             stamps,
             busy_poll,
+            gone: false,
             stats: RxStats::default(),
         };
         queue.refill(0);
@@ -199,7 +206,7 @@ impl XdpRx {
     /// Nothing is there: wakes the driver if it sleeps, or runs it in busy-poll mode.
     #[inline]
     fn idle(&mut self) -> Result<usize, Error> {
-        if self.busy_poll || self.fill.wants_wakeup() {
+        if self.busy_poll || self.gone || self.fill.wants_wakeup() {
             return self.wake();
         }
         Ok(0)
@@ -207,6 +214,9 @@ impl XdpRx {
 
     #[cold]
     fn wake(&mut self) -> Result<usize, Error> {
+        if self.gone {
+            return Err(Error::new(ErrorKind::DeviceGone, "acquire"));
+        }
         match sys::wake_rx(self.socket.as_fd()) {
             Ok(()) | Err(libc::EAGAIN | libc::EBUSY | libc::EINTR | libc::ENOBUFS) => Ok(0),
             Err(errno) => Err(Error::os("recvfrom", errno)),
@@ -315,6 +325,7 @@ impl FrameRx for XdpRx {
     }
 
     fn stats(&mut self) -> RxStats {
+        self.gone |= self.socket.has_lost_its_interface();
         let kernel = self.socket.statistics();
         self.stats.ring_full = kernel.rx_ring_full;
         if self.socket.is_zero_copy() {
@@ -386,11 +397,11 @@ impl Waitable for XdpRx {
         self.socket.as_fd()
     }
 
-    /// Nothing to do: the socket is readable while its ring is not empty, and waiting on it wakes
-    /// the driver.
-    #[inline]
+    /// The socket is readable while its ring is not empty, and waiting on it wakes the driver:
+    /// nothing to arm. One system call to see whether the interface is still there.
     fn arm(&mut self) -> Result<(), Error> {
-        Ok(())
+        self.gone |= self.socket.has_lost_its_interface();
+        if self.gone { Err(Error::new(ErrorKind::DeviceGone, "arm")) } else { Ok(()) }
     }
 }
 

@@ -216,6 +216,11 @@ impl Socket {
         sys::get(self.as_fd(), sys::XDP_STATISTICS).unwrap_or_default()
     }
 
+    /// Has the interface gone for good? The kernel says so once.
+    pub(crate) fn has_lost_its_interface(&self) -> bool {
+        sys::get_at::<i32>(self.as_fd(), libc::SOL_SOCKET, libc::SO_ERROR).is_ok_and(|e| e != 0)
+    }
+
     /// Keeps the frames of a half that is going until the socket is closed.
     pub(crate) fn keep(&self, frames: FrameCache) {
         self.frames.lock().unwrap_or_else(PoisonError::into_inner).push(frames);

@@ -118,11 +118,20 @@ pub(crate) fn set<T: Copy>(
 
 /// Reads one XDP option. What an older kernel does not fill in stays zero.
 pub(crate) fn get<T: Copy + Default>(fd: BorrowedFd<'_>, option: i32) -> Result<T, i32> {
+    get_at(fd, SOL_XDP, option)
+}
+
+/// Reads one option: `T` is a number or one of the structures above.
+pub(crate) fn get_at<T: Copy + Default>(
+    fd: BorrowedFd<'_>,
+    level: i32,
+    option: i32,
+) -> Result<T, i32> {
     let mut value = T::default();
     let mut len = size_of::<T>() as libc::socklen_t;
     let to = std::ptr::from_mut(&mut value).cast();
-    // SAFETY: the structures are plain data of unsigned integers, for which any bytes are valid.
-    match unsafe { libc::getsockopt(fd.as_raw_fd(), SOL_XDP, option, to, &mut len) } {
+    // SAFETY: numbers and structures of numbers, for which any bytes are valid, of the length said.
+    match unsafe { libc::getsockopt(fd.as_raw_fd(), level, option, to, &mut len) } {
         0 => Ok(value),
         _ => Err(last_errno()),
     }

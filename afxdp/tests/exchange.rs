@@ -152,3 +152,18 @@ fn a_cable_that_was_pulled_works_again() {
         }
     }
 }
+
+#[test]
+fn an_interface_that_is_deleted_is_an_error() {
+    let lab = lab_or_skip!();
+    let ((_ra, mut tx), (mut rx, _tb)) = open_pair(&lab, &feed());
+    send_all(&mut tx, &[udp_frame("239.1.1.1:5000", 1, 100)]);
+    lab.ip_b(&["link", "del", "v1"]).unwrap();
+    rx.waitable().unwrap().arm().unwrap_err();
+    // What came before is still there.
+    assert_eq!(rx.poll(64, |_| ()).unwrap(), 1);
+    let e = rx.poll(64, |_| ()).unwrap_err();
+    assert_eq!(e.kind, linerate_common::ErrorKind::DeviceGone);
+    assert!(tx.send(&[0; 60]).unwrap());
+    assert_eq!(tx.kick().unwrap_err().kind, linerate_common::ErrorKind::DeviceGone);
+}
