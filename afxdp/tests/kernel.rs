@@ -3,6 +3,7 @@
 mod rig;
 
 use std::net::UdpSocket;
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use linerate_afxdp::{BusyPoll, Direction, Mode, Queues, Stamps, Steering, open};
@@ -28,6 +29,19 @@ fn frames_cross_in_every_mode() {
         assert_eq!((rx.stats().frames, rx.stats().lost()), (100, 0), "{mode:?}");
         assert_eq!((tx.stats().frames, tx.stats().lost()), (100, 0), "{mode:?}");
     }
+}
+
+#[test]
+fn a_group_larger_than_one_call_sends_leaves_with_one_kick() {
+    let lab = lab_or_skip!();
+    let ((mut rx_a, mut tx), (mut rx, _)) = open_pair(&lab, &feed());
+    // What kernels before 6.17 always do: 32 frames a sendto. They do not know the option.
+    let (fd, frames_a_call) = (rx_a.waitable().unwrap().fd().as_raw_fd(), 32u32);
+    // SAFETY: a value of the length said.
+    unsafe { libc::setsockopt(fd, 283, 9, std::ptr::from_ref(&frames_a_call).cast(), 4) };
+    let frames: Vec<_> = (0..250).map(|i| udp_frame("239.1.1.1:5000", i, 60)).collect();
+    send_all(&mut tx, &frames);
+    assert_eq!(collect(&mut rx, 250), frames);
 }
 
 #[test]
