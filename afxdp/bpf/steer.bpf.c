@@ -185,7 +185,21 @@ static __always_inline __u64 read_ports(struct flow_key *key, const void *p, con
 	return HAS_PORTS;
 }
 
-static __always_inline __u64 read_ipv4(struct flow_key *key, const void *ip, const void *end)
+// The same at a distance that is not known before: options and extension headers lie between. A
+// pointer moved by such a distance takes one more right (CAP_PERFMON), and the helper does not.
+static __always_inline __u64 load_ports(struct xdp_md *ctx, struct flow_key *key, __u32 at)
+{
+	__u8 ports[4];
+	if (bpf_xdp_load_bytes(ctx, at, ports, sizeof(ports)))
+		return 0;
+	key->sport = be16(ports);
+	key->dport = be16(ports + 2);
+	return HAS_PORTS;
+}
+
+// `at` is the distance of `ip` from the frame's first byte.
+static __always_inline __u64 read_ipv4(struct xdp_md *ctx, struct flow_key *key, const void *ip,
+				       const void *end, __u32 at)
 {
 	if (ip + 20 > end)
 		return 0;
@@ -202,10 +216,13 @@ static __always_inline __u64 read_ipv4(struct flow_key *key, const void *ip, con
 	int later_fragment = be16(ip + 6) & 0x1fff;
 	if (later_fragment || (key->proto != IPPROTO_UDP && key->proto != IPPROTO_TCP))
 		return HAS_IP;
-	return HAS_IP | read_ports(key, ip + (b[0] & 0x0f) * 4, end);
+	if (b[0] == 0x45)
+		return HAS_IP | read_ports(key, ip + 20, end);
+	return HAS_IP | load_ports(ctx, key, at + (b[0] & 0x0f) * 4);
 }
 
-static __always_inline __u64 read_ipv6(struct flow_key *key, const void *ip, const void *end)
+static __always_inline __u64 read_ipv6(struct xdp_md *ctx, struct flow_key *key, const void *ip,
+				       const void *end, __u32 at)
 {
 	if (ip + 40 > end)
 		return 0;
@@ -214,42 +231,48 @@ static __always_inline __u64 read_ipv6(struct flow_key *key, const void *ip, con
 		return 0;
 	copy_address(key->src, ip + 8);
 	copy_address(key->dst, ip + 24);
+	key->proto = b[6];
+	if (key->proto == IPPROTO_UDP || key->proto == IPPROTO_TCP)
+		return HAS_IP | read_ports(key, ip + 40, end);
+
 	__u8 proto = b[6];
-	int later_fragment = 0;
-	const void *upper = ip + 40;
+	at += 40;
 	for (int i = 0; i < MAX_IPV6_EXTENSIONS; i++) {
-		const __u8 *ext = upper;
+		__u8 ext[8];
 		if (proto == 0 || proto == 43 || proto == 60) {
-			if (upper + 2 > end)
+			if (bpf_xdp_load_bytes(ctx, at, ext, 2))
 				break;
 			proto = ext[0];
-			upper += (ext[1] + 1) * 8;
+			at += (ext[1] + 1) * 8;
 		} else if (proto == 44) {
-			if (upper + 8 > end)
+			if (bpf_xdp_load_bytes(ctx, at, ext, 8))
 				break;
 			proto = ext[0];
-			later_fragment = be16(upper + 2) & ~7;
-			upper += 8;
-			if (later_fragment)
-				break;
+			at += 8;
+			if (be16(ext + 2) & ~7) {
+				key->proto = proto;
+				return HAS_IP; // a later fragment
+			}
 		} else {
 			break;
 		}
 	}
 	key->proto = proto;
-	if (later_fragment || (proto != IPPROTO_UDP && proto != IPPROTO_TCP))
+	if (proto != IPPROTO_UDP && proto != IPPROTO_TCP)
 		return HAS_IP;
-	return HAS_IP | read_ports(key, upper, end);
+	return HAS_IP | load_ports(ctx, key, at);
 }
 
 // Reads what the frame has into `key`, which is zero before. A frame that ends too early has
 // less: it is never an error.
-static __always_inline __u64 read_headers(struct flow_key *key, const void *data, const void *end)
+static __always_inline __u64 read_headers(struct xdp_md *ctx, struct flow_key *key,
+					  const void *data, const void *end)
 {
 	__builtin_memcpy(key->mac, data, 6);
 	const void *type = data + 12;
 	__u16 ethertype = be16(type);
 	__u64 has = 0;
+	__u32 at = 14;
 	for (int i = 0; i < MAX_VLAN_TAGS && is_tag(ethertype); i++) {
 		if (type + 4 > end)
 			return has;
@@ -258,6 +281,7 @@ static __always_inline __u64 read_headers(struct flow_key *key, const void *data
 			has |= HAS_VLAN;
 		}
 		type += 4;
+		at += 4;
 		if (type + 2 > end)
 			return has;
 		ethertype = be16(type);
@@ -267,9 +291,9 @@ static __always_inline __u64 read_headers(struct flow_key *key, const void *data
 	key->ethertype = ethertype;
 	has |= HAS_ETHERTYPE;
 	if (ethertype == ETHERTYPE_IPV4)
-		has |= read_ipv4(key, type + 2, end);
+		has |= read_ipv4(ctx, key, type + 2, end, at);
 	else if (ethertype == ETHERTYPE_IPV6)
-		has |= read_ipv6(key, type + 2, end);
+		has |= read_ipv6(ctx, key, type + 2, end, at);
 	return has;
 }
 
@@ -277,6 +301,9 @@ static __always_inline struct rule *find_rule(const struct plan *plan, const uni
 					      __u64 has)
 {
 	struct rule *best = 0;
+	// Unrolled, so that every shape is at a constant distance: the verifier lets a loader without
+	// CAP_PERFMON move a pointer by no other.
+#pragma unroll
 	for (__u32 i = 0; i < MAX_SHAPES; i++) {
 		const struct shape *shape = &plan->shapes[i];
 		if (i >= plan->count || (best && best->rank < shape->first_rank))
@@ -329,16 +356,16 @@ int linerate_xdp(struct xdp_md *ctx)
 	if (!plan)
 		return XDP_PASS;
 
-	// Computed here, so that no pointer into the frame lives past its reading: the verifier would
-	// walk through all that follows once for every length that it has seen checked.
-	__u64 len = end - data;
-	asm volatile("" : "+r"(len));
 	union key frame = {};
-	__u64 has = read_headers(&frame.field, data, end);
+	__u64 has = read_headers(ctx, &frame.field, data, end);
 	struct rule *rule = find_rule(plan, &frame, has);
 	if (!rule)
 		return XDP_PASS;
 
+	// No pointer into the frame may live past the reading of its headers: the verifier would walk
+	// through all that follows once for every length that it has seen checked. Subtracting pointers
+	// also takes one more right, CAP_PERFMON. (Before Linux 5.18 the loader makes this 0.)
+	__u64 len = bpf_xdp_get_buff_len(ctx);
 	__u32 slot = rule->slot;
 	struct hit *hit = bpf_map_lookup_elem(&hits, &slot);
 	if (hit) {

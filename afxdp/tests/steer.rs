@@ -295,6 +295,18 @@ fn a_killed_process_leaves_nothing() {
 }
 
 #[test]
+fn the_documented_capabilities_are_enough() {
+    let lab = lab_or_skip!();
+    if !std::path::Path::new("/usr/bin/setpriv").exists() {
+        return linerate_lab::skip("the_documented_capabilities_are_enough", "no setpriv");
+    }
+    let rights = "-all,+net_admin,+net_raw,+bpf,+ipc_lock";
+    let setpriv = ["setpriv", "--inh-caps=-all", &format!("--bounding-set={rights}")];
+    // Ends with its error, and fails the test, when they are not.
+    rig::child_under(lab.b(), &setpriv, "child_takes_everything").wait_for("ready");
+}
+
+#[test]
 fn another_process_is_replaced_only_when_told_to() {
     let lab = lab_or_skip!();
     let mut child = child(lab.b(), "child_takes_everything");

@@ -26,6 +26,11 @@ const PSEUDO_MAP_VALUE: u64 = 2;
 const PSEUDO_KFUNC_CALL: u64 = 2;
 /// `r0 = -EOPNOTSUPP`: what a call to a function that the kernel lacks becomes.
 const NOT_SUPPORTED: u64 = 0xb7 | (-libc::EOPNOTSUPP as u32 as u64) << 32;
+/// Helpers of Linux 5.18. Before, rules count no bytes, and frames with IPv4 options or IPv6
+/// extension headers have no ports that a rule could match.
+const CALL_GET_BUFF_LEN: u64 = 0x85 | 188 << 32;
+const CALL_LOAD_BYTES: u64 = 0x85 | 189 << 32;
+const RETURN_ZERO: u64 = 0xb7;
 
 /// What the program is loaded for.
 #[derive(Debug, Clone, Copy, Default)]
@@ -212,9 +217,9 @@ impl Symbols<'_> {
     }
 }
 
-/// Loads with frames of several buffers allowed, where the kernel knows them: without, drivers
-/// refuse the program at a large MTU. The sockets take only frames that fit one buffer, and count
-/// the others.
+/// Loads with frames of several buffers allowed, where the kernel knows them (5.18): without,
+/// drivers refuse the program at a large MTU. The sockets take only frames that fit one buffer, and
+/// count the others.
 fn load_program(
     code: &[u64],
     license: &CStr,
@@ -222,15 +227,25 @@ fn load_program(
 ) -> Result<OwnedFd, SetupError> {
     let bound = if bound_to.is_some() { BPF_F_XDP_DEV_BOUND_ONLY } else { 0 };
     let ifindex = bound_to.unwrap_or(0);
-    let load = |frags| sys::load_xdp(code, license, PROGRAM_NAME, bound | frags, ifindex);
-    load(BPF_F_XDP_HAS_FRAGS)
-        .or_else(|e| if e.errno == libc::EINVAL { load(0) } else { Err(e) })
+    let load =
+        |code: &[u64], frags| sys::load_xdp(code, license, PROGRAM_NAME, bound | frags, ifindex);
+    let older = || {
+        let without = |insn: &u64| match *insn {
+            CALL_GET_BUFF_LEN => RETURN_ZERO,
+            CALL_LOAD_BYTES => NOT_SUPPORTED,
+            other => other,
+        };
+        load(&code.iter().map(without).collect::<Vec<_>>(), 0)
+    };
+    load(code, BPF_F_XDP_HAS_FRAGS)
+        .or_else(|e| if e.errno == libc::EINVAL { older() } else { Err(e) })
         .map_err(|LoadError { errno, log }| {
             let e = crate::error::bpf("bpf(BPF_PROG_LOAD)", errno);
+            // Without the right there is no log: the verifier was never asked.
             if log.is_empty() {
                 return e;
             }
-            SetupError::new(e.kind(), e.op(), format!("errno {errno}: {log}"))
+            SetupError::new(ErrorKind::Unsupported, e.op(), format!("errno {errno}: {log}"))
                 .remedy("use a newer kernel (5.10 at least), or report this with `uname -r`")
         })
 }

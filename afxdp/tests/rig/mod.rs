@@ -128,9 +128,15 @@ pub struct Child {
 
 /// Starts the ignored test `name` in namespace `ns`.
 pub fn child(ns: &str, name: &str) -> Child {
+    child_under(ns, &[], name)
+}
+
+/// The same by way of another command.
+pub fn child_under(ns: &str, command: &[&str], name: &str) -> Child {
     let program = std::env::current_exe().unwrap();
     let mut process = Command::new("ip")
         .args(["netns", "exec", ns])
+        .args(command)
         .arg(program)
         .args(["--ignored", "--exact", name, "--nocapture", "--test-threads=1"])
         .stdout(Stdio::piped())
