@@ -55,6 +55,14 @@ impl Rules {
         session: &mut Session,
         flow: &FlowSpec,
     ) -> Result<Vec<ef_filter_cookie>, SetupError> {
+        if session.is_in_cluster() {
+            // The library would say yes and do nothing.
+            return Err(unsupported(
+                OP,
+                "the queue belongs to a cluster, which has its own filters",
+            )
+            .remedy("give the flows to the cluster daemon, or name the interface itself"));
+        }
         let mut cookies = Vec::new();
         for spec in specs(session.lib(), flow, self.flags, self.everything)? {
             match session.add_filter(&spec) {

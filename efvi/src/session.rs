@@ -359,6 +359,12 @@ impl Session {
         format!("efvi:{}", self.name)
     }
 
+    /// Is the VI one of a cluster, whose daemon owns the filters?
+    pub(crate) fn is_in_cluster(&self) -> bool {
+        // SAFETY: our own ef_pd, written when it was allocated.
+        unsafe { !(*self.pd()).pd_cluster_name.is_null() }
+    }
+
     pub(crate) fn is_in_set(&self) -> bool {
         self.set.is_some()
     }

@@ -7,13 +7,14 @@ mod bench;
 use std::time::Duration;
 
 use bench::{Bench, FLOW, frame, seq, until};
+use linerate_common::pool::Huge;
 use linerate_common::{
     BufRx, Clocked, ErrorKind, FlowKind, FlowSpec, FrameRx, FrameRxExt, FrameTx, NO_TS, RxFlags,
     Steer, forward, wait_readable,
 };
 use linerate_efvi::{EfviRx, Everything, StampState, open, open_rx, open_set};
 use linerate_efvi_sys::ef_event;
-use linerate_sim::efvi::{Discard, Kind, Settings};
+use linerate_sim::efvi::{Card, Discard, Kind, Settings};
 
 const KINDS: [Kind; 2] = [Kind::Ring, Kind::Shared];
 
@@ -150,7 +151,7 @@ fn long_frames_are_cut_to_their_first_buffer_and_say_so() {
             linerate_common::pool::Pool::builder()
                 .frames(256)
                 .frame_bytes(4096)
-                .huge(linerate_common::pool::Huge::Never)
+                .huge(Huge::Never)
                 .lock(false)
                 .build()
                 .unwrap(),
@@ -198,7 +199,7 @@ fn a_frame_cut_off_for_want_of_descriptors_is_not_delivered() {
     options.rx_ring = 64;
     let mut rx = bench.rx(&options);
     let big = linerate_common::pool::Pool::builder().frames(256).frame_bytes(4096);
-    options.pool = Some(big.huge(linerate_common::pool::Huge::Never).lock(false).build().unwrap());
+    options.pool = Some(big.huge(Huge::Never).lock(false).build().unwrap());
     let mut tx = bench.tx(&options);
     for n in 0..55 {
         assert!(tx.send(&frame(n, 100)).unwrap());
@@ -516,6 +517,45 @@ fn filters_select_what_they_say_and_refuse_what_they_cannot() {
     assert_eq!(rx.remove(rule).unwrap_err().kind(), ErrorKind::Unsupported);
     drop((rx, tx));
     bench.is_empty();
+}
+
+#[test]
+fn the_filters_of_a_cluster_are_not_ours() {
+    let mut settings = Settings::default();
+    settings.manual = true;
+    settings.cluster = true;
+    let bench = Bench::with(Kind::Ring, settings);
+    let mut rx = open_rx(bench.b.interface(), &bench.options()).unwrap();
+    let e = rx.add(&FLOW).unwrap_err();
+    assert!(e.kind() == ErrorKind::Unsupported && e.to_string().contains("cluster daemon"), "{e}");
+}
+
+#[test]
+fn a_card_can_hang_on_a_kernel_interface() {
+    let lab = linerate_lab::lab_or_skip!();
+    let plug = |dev: &'static str, a: bool| {
+        let open = move || linerate_sim::Plug::veth(dev);
+        if a { lab.in_a(open).unwrap() } else { lab.in_b(open).unwrap() }
+    };
+    let far = plug("v1", false);
+    let name = format!("simefveth-{}", std::process::id());
+    let card = Card::new(&name, Kind::Ring, plug("v0", true)).unwrap();
+    let mut options = linerate_efvi::Options::default();
+    options.library = Some(linerate_sim::efvi::library());
+    options.huge = Huge::Never;
+    let (mut rx, mut tx) = open(card.interface(), &options).unwrap().split();
+    rx.add(&FLOW).unwrap();
+    assert!(far.send(&frame(3, 200), linerate_sim::WireState::Good));
+    let mut got = Vec::new();
+    until(|| {
+        rx.poll(8, |f| got.push(seq(f.bytes))).unwrap();
+        !got.is_empty()
+    });
+    assert_eq!(got, [3]);
+    assert!(tx.send(&frame(4, 200)).unwrap());
+    tx.kick().unwrap();
+    until(|| far.recv().is_some_and(|f| f.bytes == frame(4, 200)));
+    assert_eq!(card.violations(), [""; 0]);
 }
 
 #[test]

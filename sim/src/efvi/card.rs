@@ -36,6 +36,8 @@ pub struct Settings {
     pub alternatives: bool,
     /// Copies of multicast for every queue that wants it; else the first one takes it.
     pub replication: bool,
+    /// Does the interface's name belong to a cluster, which has its own filters?
+    pub cluster: bool,
     /// Longest frame without check sequence.
     pub max_frame: u32,
     /// Does the card say that its clock is synchronised?
@@ -54,6 +56,7 @@ impl Default for Settings {
             pio: true,
             alternatives: true,
             replication: true,
+            cluster: false,
             max_frame: 1514,
             clock_synced: true,
             tx_batch: 16,

@@ -56,6 +56,11 @@ pub(super) unsafe extern "C" fn pd_alloc_by_name(
     if let Some(rc) = card.refusal("ef_pd_alloc_by_name") {
         return rc;
     }
+    let cluster = match card.settings.cluster {
+        // Never written through.
+        true => c"cluster".as_ptr().cast_mut(),
+        false => std::ptr::null_mut(),
+    };
     if let Some(handle) = lock(&HANDLES).get_mut(&dh) {
         handle.card = Some(card);
     }
@@ -65,7 +70,7 @@ pub(super) unsafe extern "C" fn pd_alloc_by_name(
             pd_flags: flags,
             pd_resource_id: next(),
             pd_intf_name: std::ptr::null_mut(),
-            pd_cluster_name: std::ptr::null_mut(),
+            pd_cluster_name: cluster,
             pd_cluster_sock: -1,
             pd_cluster_dh: -1,
             pd_cluster_viset_resource_id: 0,
