@@ -271,10 +271,16 @@ pub unsafe fn destroy_flow(flow: *mut ibv_flow) -> c_int {
 pub unsafe fn create_wq(context: *mut ibv_context, attr: *mut ibv_wq_init_attr) -> *mut ibv_wq {
     // SAFETY: the caller's promise.
     unsafe {
-        match slot!(context, create_wq) {
-            Some(create) => create(context, attr),
-            None => unsupported(),
+        let Some(create) = slot!(context, create_wq) else { return unsupported() };
+        let wq = create(context, attr);
+        if !wq.is_null() {
+            // Providers leave these to the caller.
+            (*wq).wq_context = (*attr).wq_context;
+            (*wq).events_completed = 0;
+            libc::pthread_mutex_init(&raw mut (*wq).mutex, std::ptr::null());
+            libc::pthread_cond_init(&raw mut (*wq).cond, std::ptr::null());
         }
+        wq
     }
 }
 

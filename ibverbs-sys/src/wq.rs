@@ -47,7 +47,9 @@ pub struct ibv_wq_attr {
 }
 
 pub const IBV_WQT_RQ: c_uint = 0;
+pub const IBV_WQS_RESET: c_uint = 0;
 pub const IBV_WQS_RDY: c_uint = 1;
+pub const IBV_WQS_ERR: c_uint = 2;
 pub const IBV_WQ_ATTR_STATE: u32 = 1;
 
 #[repr(C)]

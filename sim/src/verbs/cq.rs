@@ -52,14 +52,7 @@ pub(super) struct SimCq {
 impl SimCq {
     /// A queue of the basic kind; the caller adds the functions of the extended one.
     pub(super) fn create(shared: &Arc<Shared>, entries: u32, channel: i32) -> *mut Self {
-        let state = Arc::new(CqState {
-            entries: Mutex::default(),
-            capacity: entries as usize,
-            armed: AtomicBool::new(false),
-            channel: AtomicI32::new(channel),
-            handle: AtomicU64::new(0),
-            shared: Arc::clone(shared),
-        });
+        let state = CqState::new(shared, entries as usize, channel);
         // SAFETY: all-zero is a value of this C struct: null pointers and functions.
         let mut base: ibv_cq_ex = unsafe { std::mem::zeroed() };
         base.cqe = entries as c_int;
@@ -98,6 +91,27 @@ impl SimCq {
 }
 
 impl CqState {
+    fn new(shared: &Arc<Shared>, capacity: usize, channel: i32) -> Arc<Self> {
+        Arc::new(Self {
+            entries: Mutex::default(),
+            capacity,
+            armed: AtomicBool::new(false),
+            channel: AtomicI32::new(channel),
+            handle: AtomicU64::new(0),
+            shared: Arc::clone(shared),
+        })
+    }
+
+    /// A stand-in where a queue has none: nothing is ever completed there.
+    pub(super) fn detached(shared: &Arc<Shared>) -> Arc<Self> {
+        Self::new(shared, 0, -1)
+    }
+
+    /// Takes back the asynchronous events about it.
+    pub(super) fn forget_events(&self) {
+        self.shared.forget_events(self.handle.load(Ordering::Acquire));
+    }
+
     /// Adds a completion; wakes whoever armed the queue. A full queue is broken, as a card's is.
     pub(super) fn push(&self, entry: Entry) {
         let mut entries = lock(&self.entries);

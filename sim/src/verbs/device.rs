@@ -52,8 +52,8 @@ pub(super) struct Shared {
     pub(super) out_of_buffer: AtomicU64,
     pub(super) unmatched: AtomicU64,
     pub(super) crc: AtomicU64,
-    /// Write ends of the event pipes of open contexts.
-    pub(super) events: Mutex<Vec<i32>>,
+    /// Both ends of the event pipes of open contexts, the one for writing second.
+    pub(super) events: Mutex<Vec<[i32; 2]>>,
     pub(super) worker: Mutex<Option<Thread>>,
     /// Objects that the program has not destroyed.
     pub(super) live: AtomicU32,
@@ -206,10 +206,30 @@ impl Shared {
         let mut record = [0_u8; 16];
         record[..8].copy_from_slice(&element.to_ne_bytes());
         record[8..12].copy_from_slice(&event_type.to_ne_bytes());
-        for fd in lock(&self.events).iter() {
+        for [_, fd] in lock(&self.events).iter() {
             // SAFETY: an open descriptor of ours and 16 bytes. A full pipe loses the event, as
             // the kernel's queue would.
             unsafe { libc::write(*fd, record.as_ptr().cast(), record.len()) };
+        }
+    }
+
+    /// Takes back the events of an object that is destroyed, as the kernel does: whoever read
+    /// one later would touch it.
+    pub(super) fn forget_events(&self, element: u64) {
+        for [from, to] in lock(&self.events).iter() {
+            let mut kept = Vec::new();
+            let mut record = [0_u8; 16];
+            // SAFETY: open descriptors of ours that do not block, and 16 bytes.
+            unsafe {
+                while libc::read(*from, record.as_mut_ptr().cast(), record.len()) == 16 {
+                    if record[..8] != element.to_ne_bytes() {
+                        kept.push(record);
+                    }
+                }
+                for record in kept {
+                    libc::write(*to, record.as_ptr().cast(), record.len());
+                }
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What goes wrong on purpose.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 
 use std::collections::VecDeque;
 
@@ -17,7 +17,7 @@ pub enum RecvFault {
 /// What happens to one sent frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SendFault {
-    /// Its completion carries this status, and the queue pair goes to ERR.
+    /// It does not leave, its completion carries this status, and the queue pair goes to ERR.
     Status(u32),
     /// It never reaches the wire, and nothing says so.
     Vanish,
@@ -47,6 +47,9 @@ pub struct Faults {
     pub(super) busy_polls: AtomicU32,
     pub(super) no_flow_tags: AtomicBool,
     pub(super) no_extended_cq: AtomicBool,
+    pub(super) fatal_events: AtomicBool,
+    /// One more than the calls to go before one fails; 0: none does.
+    calls: AtomicI64,
     pub(super) received: AtomicU64,
     pub(super) sent: AtomicU64,
 }
@@ -90,8 +93,46 @@ impl Faults {
         self.no_extended_cq.store(true, Ordering::Release);
     }
 
-    pub(super) fn next_recv(&self) -> Option<RecvFault> {
-        take(&self.recv, self.received.fetch_add(1, Ordering::AcqRel))
+    /// Frames that were given a buffer so far.
+    #[must_use]
+    pub fn received(&self) -> u64 {
+        self.received.load(Ordering::Acquire)
+    }
+
+    /// A pair that an error stops also raises `IBV_EVENT_QP_FATAL`, as some drivers do.
+    pub fn raise_fatal_events(&self) {
+        self.fatal_events.store(true, Ordering::Release);
+    }
+
+    /// Of the calls from now on that make something (domains, registrations, queues of all kinds,
+    /// tables, flows), change a state upwards or post a receive, the `n`-th (0: the next) fails
+    /// with ENOMEM.
+    pub fn fail_call(&self, n: u32) {
+        self.calls.store(i64::from(n) + 1, Ordering::Release);
+    }
+
+    /// Was the call that [`fail_call`](Self::fail_call) planned made?
+    #[must_use]
+    pub fn call_failed(&self) -> bool {
+        self.calls.load(Ordering::Acquire) <= 0
+    }
+
+    /// Is this the call that fails?
+    pub(super) fn fails(&self) -> bool {
+        let mut unlucky = false;
+        let _ = self.calls.fetch_update(Ordering::AcqRel, Ordering::Acquire, |to_go| {
+            unlucky = to_go == 1;
+            (to_go > 0).then_some(to_go - 1)
+        });
+        unlucky
+    }
+
+    pub(super) fn planned_recv(&self) -> Option<RecvFault> {
+        take(&self.recv, self.received.load(Ordering::Acquire))
+    }
+
+    pub(super) fn received_one(&self) {
+        self.received.fetch_add(1, Ordering::AcqRel);
     }
 
     pub(super) fn planned_send(&self) -> Option<SendFault> {

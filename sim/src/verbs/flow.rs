@@ -87,9 +87,12 @@ impl Want {
             }
             Self::Ipv4 { val, mask } => headers.ipv4.is_some_and(|has| masked(&has, val, mask)),
             Self::Ipv6 { val, mask } => headers.ipv6.is_some_and(|has| masked(&has, val, mask)),
-            Self::Ports { proto, val, mask } => headers
-                .ports
-                .is_some_and(|(has_proto, has)| has_proto == *proto && masked(&has, val, mask)),
+            Self::Ports { proto, val, mask } => {
+                // Without ports in the mask the protocol alone decides, in later fragments too.
+                let ports =
+                    *mask == [0; 4] || headers.ports.is_some_and(|has| masked(&has, val, mask));
+                headers.proto == Some(*proto) && ports
+            }
         }
     }
 }
@@ -103,7 +106,8 @@ struct Headers {
     vlan: u16,
     ipv4: Option<[u8; 8]>,
     ipv6: Option<[u8; 32]>,
-    ports: Option<(u8, [u8; 4])>,
+    proto: Option<u8>,
+    ports: Option<[u8; 4]>,
 }
 
 impl Headers {
@@ -114,7 +118,7 @@ impl Headers {
         };
         headers.macs.copy_from_slice(macs);
         let mut at = 14;
-        while matches!(kind, 0x8100 | 0x88a8) {
+        while matches!(kind, 0x8100 | 0x88a8 | 0x9100) {
             let (Some(tag), Some(inner)) = (be16(frame, at), be16(frame, at + 2)) else {
                 return headers;
             };
@@ -136,6 +140,7 @@ impl Headers {
     fn read_ipv4(&mut self, frame: &[u8], at: usize) {
         let Some(ip) = frame.get(at..at + 20) else { return };
         self.ipv4 = take(ip, 12);
+        self.proto = Some(ip[9]);
         let first_fragment = be16(ip, 6).is_some_and(|f| f & 0x1fff == 0);
         if first_fragment {
             self.read_ports(frame, at + usize::from(ip[0] & 0x0f) * 4, ip[9]);
@@ -145,13 +150,14 @@ impl Headers {
     fn read_ipv6(&mut self, frame: &[u8], at: usize) {
         let Some(ip) = frame.get(at..at + 40) else { return };
         self.ipv6 = take(ip, 8);
+        self.proto = Some(ip[6]);
         self.read_ports(frame, at + 40, ip[6]);
     }
 
     fn read_ports(&mut self, frame: &[u8], at: usize, proto: u8) {
         if let (6 | 17, Some(ports)) = (proto, frame.get(at..at + 4)) {
             // The filter has the destination first.
-            self.ports = Some((proto, [ports[2], ports[3], ports[0], ports[1]]));
+            self.ports = Some([ports[2], ports[3], ports[0], ports[1]]);
         }
     }
 }

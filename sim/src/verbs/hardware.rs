@@ -10,6 +10,7 @@ use linerate_ibverbs_sys::{self as sys, ibv_sge};
 
 use crate::cable::{WireFrame, WireState};
 
+use super::checksum;
 use super::device::{Shared, lock};
 use super::faults::{RecvFault, SendFault};
 use super::qp::{Body, Done, QpState, Queues, Side};
@@ -41,7 +42,7 @@ fn work(shared: &Shared) -> bool {
     }
     for _ in 0..TURN {
         let Some(frame) = shared.plug.recv() else { break };
-        receive(shared, &qps, &frame);
+        receive(shared, &frame);
         busy = true;
     }
     busy
@@ -58,21 +59,26 @@ fn send_one(shared: &Shared, qp: &Arc<QpState>) -> bool {
         Body::Inline(bytes) => Some(bytes.clone()),
         Body::Pieces(pieces) => gather(shared, pieces),
     };
-    let Some(bytes) = bytes else {
+    let checksums = request.checksums;
+    let Some(mut bytes) = bytes else {
         broken(qp, &mut queues, sys::IBV_WC_LOC_PROT_ERR);
         return true;
     };
+    if checksums {
+        checksum::fill(&mut bytes);
+    }
     // Looked at before and counted after the frame has left: a full wire tries again.
     let fault = shared.faults.planned_send();
+    if let Some(SendFault::Status(status)) = fault {
+        shared.faults.sent_one();
+        broken(qp, &mut queues, status);
+        return true;
+    }
     let vanishes = fault == Some(SendFault::Vanish) || !shared.link_up.load(Ordering::Acquire);
     if !vanishes && !shared.plug.send(&bytes, WireState::Good) {
         return false;
     }
     shared.faults.sent_one();
-    if let Some(SendFault::Status(status)) = fault {
-        broken(qp, &mut queues, status);
-        return true;
-    }
     let Some(request) = queues.send.pop_front() else { return false };
     if request.signaled {
         let frees = std::mem::take(&mut queues.unsignaled) + 1;
@@ -93,11 +99,12 @@ fn broken(qp: &Arc<QpState>, queues: &mut Queues, status: u32) {
         qp.complete(queues, Side::Send, request.wr_id, status, done);
     }
     qp.fail(queues);
+    qp.raise();
 }
 
 /// Steers a frame: sniffers get a copy, then the rule with the lowest priority number takes it,
 /// then the defaults.
-fn receive(shared: &Shared, qps: &[Arc<QpState>], frame: &WireFrame) {
+fn receive(shared: &Shared, frame: &WireFrame) {
     if frame.state != WireState::Good {
         shared.crc.fetch_add(1, Ordering::AcqRel);
         return;
@@ -125,8 +132,16 @@ fn receive(shared: &Shared, qps: &[Arc<QpState>], frame: &WireFrame) {
         }
     }
     for (number, tag) in targets {
-        if let Some(qp) = qps.iter().find(|qp| qp.number == number) {
-            deliver(shared, qp, &frame.bytes, tag);
+        // Looked up now: the pair may be younger than this round.
+        let qp = lock(&shared.qps).iter().find(|qp| qp.number == number).cloned();
+        let Some(qp) = qp else { continue };
+        match &qp.spread {
+            None => deliver(shared, &qp, &frame.bytes, tag),
+            Some(spread) => {
+                if let Some(queue) = spread.queue(&frame.bytes) {
+                    deliver(shared, queue, &frame.bytes, tag);
+                }
+            }
         }
     }
 }
@@ -142,7 +157,7 @@ fn deliver(shared: &Shared, qp: &Arc<QpState>, bytes: &[u8], tag: u32) {
         shared.out_of_buffer.fetch_add(1, Ordering::AcqRel);
         return;
     };
-    let fault = shared.faults.next_recv();
+    let fault = shared.faults.planned_recv();
     let status = match fault {
         Some(RecvFault::Status(status)) => status,
         _ => scatter(shared, &request.pieces, bytes),
@@ -150,14 +165,17 @@ fn deliver(shared: &Shared, qp: &Arc<QpState>, bytes: &[u8], tag: u32) {
     if let Some(entry) = queues.late.take() {
         qp.recv_cq.push(entry);
     }
-    let done = Done { bytes: bytes.len() as u32, tag, ..Done::default() };
+    let wc_flags = if checksum::good(bytes) { sys::IBV_WC_IP_CSUM_OK } else { 0 };
+    let done = Done { bytes: bytes.len() as u32, tag, wc_flags, ..Done::default() };
     if fault == Some(RecvFault::Late) && status == sys::IBV_WC_SUCCESS {
         queues.late = Some(qp.entry(Side::Recv, request.wr_id, status, done));
-        return;
+    } else {
+        qp.complete(&mut queues, Side::Recv, request.wr_id, status, done);
     }
-    qp.complete(&mut queues, Side::Recv, request.wr_id, status, done);
+    shared.faults.received_one();
     if status != sys::IBV_WC_SUCCESS {
         qp.fail(&mut queues);
+        qp.raise();
     }
 }
 

@@ -22,6 +22,7 @@
 //! DMA: behind the back of the program, between posting and completion.
 
 mod abi;
+mod checksum;
 mod cq;
 mod device;
 mod faults;
@@ -29,6 +30,7 @@ mod flow;
 mod hardware;
 mod provider;
 mod qp;
+mod spread;
 
 pub use abi::Unavailable;
 pub use device::Device;

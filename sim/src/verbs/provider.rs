@@ -3,26 +3,30 @@
 use std::collections::HashMap;
 use std::ffi::{c_int, c_void};
 use std::ptr::null_mut;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, OnceLock};
 
 use linerate_common::clock::now_ns;
 use linerate_ibverbs_sys::{
     self as sys, Api, LoadError, ibv_comp_channel, ibv_context, ibv_cq, ibv_cq_init_attr_ex,
     ibv_device_attr_ex, ibv_flow, ibv_flow_attr, ibv_mr, ibv_pd, ibv_port_attr, ibv_qp,
-    ibv_qp_attr, ibv_qp_init_attr, ibv_recv_wr, ibv_send_wr, ibv_values_ex, ibv_wc,
+    ibv_qp_attr, ibv_qp_init_attr, ibv_qp_init_attr_ex, ibv_recv_wr, ibv_rwq_ind_table,
+    ibv_rwq_ind_table_init_attr, ibv_send_wr, ibv_values_ex, ibv_wc, ibv_wq, ibv_wq_attr,
+    ibv_wq_init_attr,
 };
 
 use super::abi::{self, op};
-use super::cq::{SimCq, TICK_HZ, TICK_MASK, ticks};
+use super::cq::{CqState, SimCq, TICK_HZ, TICK_MASK, ticks};
 use super::device::{Shared, lock, shared_of_device};
 use super::faults::StampKind;
 use super::flow::Rule;
 use super::qp::{Body, QpState, Queues, RecvRequest, SendRequest, Side, SimQp};
+use super::spread::{self, SimTable, SimWq, Spread};
 
 /// Longest queue and most inline bytes that the device grants.
 const MAX_WR: u32 = 4096;
 const MAX_INLINE: u32 = 256;
+const MAX_TABLE: u32 = 128;
 
 /// The real library's functions, with completion channels that need no kernel: a pipe carries
 /// the events. Everything else is the library's own.
@@ -112,13 +116,19 @@ pub(super) unsafe extern "C" fn alloc_context(
         (op::CREATE_CQ_EX, create_cq_ex as *const () as usize),
         (op::CREATE_FLOW, create_flow as *const () as usize),
         (op::CREATE_QP, create_qp as *const () as usize),
+        (op::CREATE_QP_EX, create_qp_ex as *const () as usize),
+        (op::CREATE_RWQ_IND_TABLE, create_table as *const () as usize),
+        (op::CREATE_WQ, create_wq as *const () as usize),
         (op::DEALLOC_PD, dealloc_pd as *const () as usize),
         (op::DEREG_MR, dereg_mr as *const () as usize),
         (op::DESTROY_CQ, destroy_cq as *const () as usize),
         (op::DESTROY_FLOW, destroy_flow as *const () as usize),
         (op::DESTROY_QP, destroy_qp as *const () as usize),
+        (op::DESTROY_RWQ_IND_TABLE, destroy_table as *const () as usize),
+        (op::DESTROY_WQ, destroy_wq as *const () as usize),
         (op::FREE_CONTEXT, free_context as *const () as usize),
         (op::MODIFY_QP, modify_qp as *const () as usize),
+        (op::MODIFY_WQ, modify_wq as *const () as usize),
         (op::POLL_CQ, poll_cq as *const () as usize),
         (op::POST_RECV, post_recv as *const () as usize),
         (op::POST_SEND, post_send as *const () as usize),
@@ -137,7 +147,7 @@ pub(super) unsafe extern "C" fn alloc_context(
         (state.private.set_ops)(outer, table.as_ptr());
         if libc::pipe2(pipe.as_mut_ptr(), libc::O_CLOEXEC | libc::O_NONBLOCK) == 0 {
             (*abi::public(outer)).async_fd = pipe[0];
-            lock(&state.events).push(pipe[1]);
+            lock(&state.events).push(pipe);
         }
         (*abi::public(outer)).num_comp_vectors = 1;
         state.count(1);
@@ -152,9 +162,15 @@ unsafe extern "C" fn free_context(context: *mut ibv_context) {
     unsafe {
         let outer = context.byte_sub(abi::CONTEXT_OFFSET).cast::<c_void>();
         let state = outer.byte_add(abi::CONTEXT_BYTES).cast::<Arc<Shared>>().read();
-        for fd in lock(&state.events).drain(..) {
-            libc::close(fd);
-        }
+        let own = (*context).async_fd;
+        lock(&state.events).retain(|[read_end, write_end]| {
+            let other = *read_end != own;
+            if !other {
+                // The library closes the end that it reads from.
+                libc::close(*write_end);
+            }
+            other
+        });
         (state.private.uninit_context)(outer);
         libc::free(outer);
         state.count(-1);
@@ -189,7 +205,16 @@ unsafe extern "C" fn query_device_ex(
     basic.phys_port_cnt = 1;
     // Some cards deny raw packets here and have them: so does this one.
     basic.max_raw_ethy_qp = 0;
-    basic.device_cap_flags = sys::IBV_DEVICE_MANAGED_FLOW_STEERING;
+    basic.device_cap_flags = sys::IBV_DEVICE_MANAGED_FLOW_STEERING | sys::IBV_DEVICE_RAW_IP_CSUM;
+    value.raw_packet_caps = sys::IBV_RAW_PACKET_CAP_IP_CSUM;
+    value.rss_caps = sys::ibv_rss_caps {
+        supported_qpts: 1 << sys::IBV_QPT_RAW_PACKET,
+        max_rwq_indirection_tables: 16,
+        max_rwq_indirection_table_size: MAX_TABLE,
+        rx_hash_fields_mask: spread::FIELDS,
+        rx_hash_function: sys::IBV_RX_HASH_FUNC_TOEPLITZ,
+    };
+    value.max_wq_type_rq = 64;
     // SAFETY: a context of ours, a buffer as long as the caller says.
     unsafe {
         if shared(context).stamps != StampKind::None {
@@ -235,6 +260,9 @@ unsafe extern "C" fn query_rt_values(_: *mut ibv_context, values: *mut ibv_value
 unsafe extern "C" fn alloc_pd(context: *mut ibv_context) -> *mut ibv_pd {
     // SAFETY: a context of ours.
     let state = unsafe { shared(context) };
+    if state.faults.fails() {
+        return fail(libc::ENOMEM);
+    }
     state.count(1);
     Box::into_raw(Box::new(ibv_pd { context, handle: state.number() }))
 }
@@ -264,6 +292,9 @@ unsafe extern "C" fn reg_mr(
 ) -> *mut ibv_mr {
     // SAFETY: a domain of ours.
     let (context, state) = unsafe { ((*pd).context, shared((*pd).context)) };
+    if state.faults.fails() {
+        return fail(libc::ENOMEM);
+    }
     let key = state.number();
     lock(&state.memory).insert(key, (addr as u64, length as u64));
     state.count(1);
@@ -293,6 +324,12 @@ unsafe fn pipe_of(channel: *mut ibv_comp_channel) -> i32 {
     lock(&CHANNELS).get(&fd).copied().unwrap_or(-1)
 }
 
+/// Completions that a queue gets: a power of two less one, as on mlx5. That can be fewer than the
+/// pair which uses it is granted.
+fn granted(entries: u32) -> u32 {
+    (entries + 1).next_power_of_two() - 1
+}
+
 unsafe extern "C" fn create_cq(
     context: *mut ibv_context,
     entries: c_int,
@@ -302,7 +339,10 @@ unsafe extern "C" fn create_cq(
     // SAFETY: a context of ours, a live channel or null.
     unsafe {
         let Ok(entries @ 1..=65536) = u32::try_from(entries) else { return fail(libc::EINVAL) };
-        SimCq::create(shared(context), entries.next_power_of_two(), pipe_of(channel)).cast()
+        if shared(context).faults.fails() {
+            return fail(libc::ENOMEM);
+        }
+        SimCq::create(shared(context), granted(entries), pipe_of(channel)).cast()
     }
 }
 
@@ -313,6 +353,9 @@ unsafe extern "C" fn create_cq_ex(
     // SAFETY: a context of ours and the caller's attributes.
     unsafe {
         let state = shared(context);
+        if !(1..=65536).contains(&(*attr).cqe) {
+            return fail(libc::EINVAL);
+        }
         let flags = (*attr).wc_flags;
         let wall = flags & sys::IBV_WC_EX_WITH_COMPLETION_TIMESTAMP_WALLCLOCK != 0;
         let raw = flags & sys::IBV_WC_EX_WITH_COMPLETION_TIMESTAMP != 0;
@@ -324,7 +367,10 @@ unsafe extern "C" fn create_cq_ex(
         if refused {
             return fail(libc::EOPNOTSUPP);
         }
-        let cq = SimCq::create(state, (*attr).cqe.next_power_of_two(), pipe_of((*attr).channel));
+        if state.faults.fails() {
+            return fail(libc::ENOMEM);
+        }
+        let cq = SimCq::create(state, granted((*attr).cqe), pipe_of((*attr).channel));
         (*cq).extend(flags);
         cq
     }
@@ -332,7 +378,10 @@ unsafe extern "C" fn create_cq_ex(
 
 unsafe extern "C" fn destroy_cq(cq: *mut SimCq) -> c_int {
     // SAFETY: a queue of ours; libibverbs has waited for its events.
-    unsafe { SimCq::destroy(cq) };
+    unsafe {
+        (*cq).state.forget_events();
+        SimCq::destroy(cq);
+    }
     0
 }
 
@@ -347,10 +396,60 @@ unsafe extern "C" fn req_notify_cq(cq: *mut SimCq, _solicited: c_int) -> c_int {
     unsafe { (*cq).state.arm() }
 }
 
+/// The state of a new pair or work queue.
+fn new_state(state: &Arc<Shared>, attr: &ibv_qp_init_attr, spread: Option<Spread>) -> QpState {
+    // SAFETY: the queues of the caller's attributes, ours, or null where there are none.
+    let cq_of = |cq: *mut ibv_cq| unsafe {
+        if cq.is_null() {
+            CqState::detached(state)
+        } else {
+            Arc::clone(&(*cq.cast::<SimCq>()).state)
+        }
+    };
+    QpState {
+        number: state.number(),
+        cap: attr.cap,
+        queues: Mutex::new(Queues::default()),
+        used: AtomicU32::new(0),
+        send_cq: cq_of(attr.send_cq),
+        recv_cq: cq_of(attr.recv_cq),
+        signal_all: attr.sq_sig_all != 0,
+        spread,
+        shared: Arc::clone(state),
+        handle: AtomicU64::new(0),
+        fatal: sys::IBV_EVENT_QP_FATAL,
+    }
+}
+
+/// Lists a pair with the device and shows it to libibverbs.
+///
+/// # Safety
+///
+/// `pd` is a domain of ours, `attr` the caller's attributes.
+unsafe fn new_qp(pd: *mut ibv_pd, attr: &ibv_qp_init_attr, spread: Option<Spread>) -> *mut ibv_qp {
+    // SAFETY: the caller's promise; all-zero is a value of this C struct.
+    unsafe {
+        let state = shared((*pd).context);
+        let qp = Arc::new(new_state(state, attr, spread));
+        let mut base: ibv_qp = std::mem::zeroed();
+        base.context = (*pd).context;
+        base.qp_context = attr.qp_context;
+        base.pd = pd;
+        base.send_cq = attr.send_cq;
+        base.recv_cq = attr.recv_cq;
+        base.qp_num = qp.number;
+        base.qp_type = attr.qp_type;
+        base.mutex = libc::PTHREAD_MUTEX_INITIALIZER;
+        base.cond = libc::PTHREAD_COND_INITIALIZER;
+        lock(&state.qps).push(Arc::clone(&qp));
+        state.count(1);
+        SimQp::new(base, qp).cast()
+    }
+}
+
 unsafe extern "C" fn create_qp(pd: *mut ibv_pd, attr: *mut ibv_qp_init_attr) -> *mut ibv_qp {
     // SAFETY: a domain, queues and attributes of the caller's, all ours.
     unsafe {
-        let state = shared((*pd).context);
         let asked = &mut *attr;
         if asked.qp_type != sys::IBV_QPT_RAW_PACKET {
             return fail(libc::EOPNOTSUPP);
@@ -360,6 +459,9 @@ unsafe extern "C" fn create_qp(pd: *mut ibv_pd, attr: *mut ibv_qp_init_attr) -> 
         {
             return fail(libc::EINVAL);
         }
+        if shared((*pd).context).faults.fails() {
+            return fail(libc::ENOMEM);
+        }
         // More is granted than was asked for, as cards do.
         if cap.max_recv_wr > 0 {
             cap.max_recv_wr = cap.max_recv_wr.next_power_of_two();
@@ -367,29 +469,146 @@ unsafe extern "C" fn create_qp(pd: *mut ibv_pd, attr: *mut ibv_qp_init_attr) -> 
         if cap.max_send_wr > 0 {
             cap.max_send_wr = cap.max_send_wr.next_power_of_two();
         }
-        let qp = Arc::new(QpState {
-            number: state.number(),
-            cap: *cap,
-            queues: Mutex::new(Queues::default()),
-            used: AtomicU32::new(0),
-            send_cq: Arc::clone(&(*asked.send_cq.cast::<SimCq>()).state),
-            recv_cq: Arc::clone(&(*asked.recv_cq.cast::<SimCq>()).state),
-            signal_all: asked.sq_sig_all != 0,
-        });
-        let mut base: ibv_qp = std::mem::zeroed();
-        base.context = (*pd).context;
-        base.qp_context = asked.qp_context;
-        base.pd = pd;
-        base.send_cq = asked.send_cq;
-        base.recv_cq = asked.recv_cq;
-        base.qp_num = qp.number;
-        base.qp_type = asked.qp_type;
-        base.mutex = libc::PTHREAD_MUTEX_INITIALIZER;
-        base.cond = libc::PTHREAD_COND_INITIALIZER;
-        lock(&state.qps).push(Arc::clone(&qp));
-        state.count(1);
-        SimQp::new(base, qp).cast()
+        new_qp(pd, asked, None)
     }
+}
+
+/// Only the kind that spreads over a table; others go through `create_qp`.
+unsafe extern "C" fn create_qp_ex(
+    context: *mut ibv_context,
+    attr: *mut ibv_qp_init_attr_ex,
+) -> *mut ibv_qp {
+    const WANTED: u32 =
+        sys::IBV_QP_INIT_ATTR_PD | sys::IBV_QP_INIT_ATTR_IND_TABLE | sys::IBV_QP_INIT_ATTR_RX_HASH;
+    // SAFETY: the attributes of the caller's; they begin with those of `ibv_create_qp`.
+    unsafe {
+        let asked = &*attr;
+        let hash = &asked.rx_hash_conf;
+        if asked.qp_type != sys::IBV_QPT_RAW_PACKET || asked.comp_mask != WANTED {
+            return fail(libc::EOPNOTSUPP);
+        }
+        let both = |a, b| hash.rx_hash_fields_mask & a != 0 && hash.rx_hash_fields_mask & b != 0;
+        let clash = both(sys::IBV_RX_HASH_SRC_IPV4, sys::IBV_RX_HASH_SRC_IPV6)
+            || both(sys::IBV_RX_HASH_SRC_PORT_UDP, sys::IBV_RX_HASH_SRC_PORT_TCP);
+        let toeplitz = hash.rx_hash_function == sys::IBV_RX_HASH_FUNC_TOEPLITZ;
+        if !toeplitz || hash.rx_hash_key_len != 40 || clash {
+            return fail(libc::EINVAL);
+        }
+        if shared(context).faults.fails() {
+            return fail(libc::ENOMEM);
+        }
+        let spread = Spread {
+            queues: (*asked.rwq_ind_tbl.cast::<SimTable>()).queues.clone(),
+            key: std::slice::from_raw_parts(hash.rx_hash_key, 40).to_vec(),
+            fields: hash.rx_hash_fields_mask,
+        };
+        new_qp(asked.pd, &*attr.cast::<ibv_qp_init_attr>(), Some(spread))
+    }
+}
+
+unsafe extern "C" fn create_wq(
+    context: *mut ibv_context,
+    attr: *mut ibv_wq_init_attr,
+) -> *mut SimWq {
+    // SAFETY: a context, a queue and attributes of the caller's, all ours; all-zero is a value of
+    // these C structs.
+    unsafe {
+        let asked = &mut *attr;
+        let state = shared(context);
+        if asked.max_wr == 0 || asked.max_wr > MAX_WR {
+            return fail(libc::EINVAL);
+        }
+        if state.faults.fails() {
+            return fail(libc::ENOMEM);
+        }
+        asked.max_wr = asked.max_wr.next_power_of_two();
+        let mut like: ibv_qp_init_attr = std::mem::zeroed();
+        like.recv_cq = asked.cq;
+        like.cap.max_recv_wr = asked.max_wr;
+        let mut queue = new_state(state, &like, None);
+        queue.fatal = sys::IBV_EVENT_WQ_FATAL;
+        let queue = Arc::new(queue);
+        let mut base: ibv_wq = std::mem::zeroed();
+        (base.context, base.pd, base.cq) = (context, asked.pd, asked.cq);
+        base.wq_num = queue.number;
+        base.wq_type = asked.wq_type;
+        base.post_recv = Some(post_wq_recv);
+        state.count(1);
+        let wq = Box::into_raw(Box::new(SimWq { base, state: Arc::clone(&queue) }));
+        queue.handle.store(wq as u64, Ordering::Release);
+        wq
+    }
+}
+
+unsafe extern "C" fn modify_wq(wq: *mut SimWq, attr: *mut ibv_wq_attr) -> c_int {
+    // SAFETY: a work queue of ours and the caller's attributes.
+    let (wq, attr) = unsafe { (&mut *wq, &*attr) };
+    if attr.attr_mask != sys::IBV_WQ_ATTR_STATE {
+        return libc::EINVAL;
+    }
+    match attr.wq_state {
+        sys::IBV_WQS_RESET => wq.state.reset(),
+        sys::IBV_WQS_ERR => wq.state.fail(&mut lock(&wq.state.queues)),
+        sys::IBV_WQS_RDY if wq.state.shared.faults.fails() => return libc::ENOMEM,
+        sys::IBV_WQS_RDY => lock(&wq.state.queues).state = sys::IBV_QPS_RTR,
+        _ => return libc::EINVAL,
+    }
+    wq.base.state = attr.wq_state;
+    0
+}
+
+unsafe extern "C" fn destroy_wq(wq: *mut SimWq) -> c_int {
+    // SAFETY: a work queue of ours; freed only if no table points to it. Tables and the wq itself
+    // hold the state.
+    unsafe {
+        let state: &Arc<QpState> = &(*wq).state;
+        state.recv_cq.forget(state.number);
+        if Arc::strong_count(state) > 1 {
+            return libc::EBUSY;
+        }
+        state.reset();
+        state.shared.forget_events(wq as u64);
+        state.shared.count(-1);
+        drop(Box::from_raw(wq));
+    }
+    0
+}
+
+unsafe extern "C" fn create_table(
+    context: *mut ibv_context,
+    attr: *mut ibv_rwq_ind_table_init_attr,
+) -> *mut SimTable {
+    // SAFETY: a context of ours, as many work queues as the attributes say.
+    unsafe {
+        let state = shared(context);
+        let entries = 1_usize << (*attr).log_ind_tbl_size;
+        if entries > MAX_TABLE as usize {
+            return fail(libc::EINVAL);
+        }
+        if state.faults.fails() {
+            return fail(libc::ENOMEM);
+        }
+        let list = std::slice::from_raw_parts((*attr).ind_tbl, entries);
+        let queues = list.iter().map(|wq| Arc::clone(&(*wq.cast::<SimWq>()).state)).collect();
+        let number = state.number() as c_int;
+        let base = ibv_rwq_ind_table {
+            context,
+            ind_tbl_handle: number,
+            ind_tbl_num: number,
+            comp_mask: 0,
+        };
+        state.count(1);
+        Box::into_raw(Box::new(SimTable { base, queues }))
+    }
+}
+
+unsafe extern "C" fn destroy_table(table: *mut SimTable) -> c_int {
+    // SAFETY: a table of ours, given back once.
+    unsafe {
+        let table = Box::from_raw(table);
+        shared(table.base.context).count(-1);
+    }
+    0
 }
 
 unsafe extern "C" fn modify_qp(qp: *mut SimQp, attr: *mut ibv_qp_attr, mask: c_int) -> c_int {
@@ -407,8 +626,15 @@ unsafe extern "C" fn modify_qp(qp: *mut SimQp, attr: *mut ibv_qp_attr, mask: c_i
         }
         _ => false,
     };
+    if qp.state.spread.is_some() {
+        return libc::EOPNOTSUPP;
+    }
     if !legal {
         return libc::EINVAL;
+    }
+    let up = !matches!(attr.qp_state, sys::IBV_QPS_RESET | sys::IBV_QPS_ERR);
+    if up && qp.state.shared.faults.fails() {
+        return libc::ENOMEM;
     }
     match attr.qp_state {
         sys::IBV_QPS_RESET => qp.state.reset(),
@@ -429,6 +655,7 @@ unsafe extern "C" fn destroy_qp(qp: *mut SimQp) -> c_int {
         }
         lock(&state.qps).retain(|other| other.number != number);
         (*qp).state.reset();
+        state.forget_events(qp as u64);
         drop(Box::from_raw(qp));
         state.count(-1);
     }
@@ -445,15 +672,35 @@ fn post_limit(state: &Shared) -> u32 {
 
 unsafe extern "C" fn post_recv(
     qp: *mut SimQp,
+    wr: *mut ibv_recv_wr,
+    bad: *mut *mut ibv_recv_wr,
+) -> c_int {
+    // SAFETY: a queue pair of ours; the rest is the caller's promise.
+    unsafe { post_receives(&(*qp).state, wr, bad) }
+}
+
+unsafe extern "C" fn post_wq_recv(
+    wq: *mut ibv_wq,
+    wr: *mut ibv_recv_wr,
+    bad: *mut *mut ibv_recv_wr,
+) -> c_int {
+    // SAFETY: a work queue of ours; the rest is the caller's promise.
+    unsafe { post_receives(&(*wq.cast::<SimWq>()).state, wr, bad) }
+}
+
+/// # Safety
+///
+/// `wr` is a list of requests that lives through the call.
+unsafe fn post_receives(
+    qp: &Arc<QpState>,
     mut wr: *mut ibv_recv_wr,
     bad: *mut *mut ibv_recv_wr,
 ) -> c_int {
-    // SAFETY: a queue pair of ours, a list of requests that lives through the call.
+    // SAFETY: the caller's promise.
     unsafe {
-        let state = shared((*qp).base.context);
-        let qp = &(*qp).state;
+        let state = &qp.shared;
         let mut queues = lock(&qp.queues);
-        let mut left = post_limit(state);
+        let mut left = if state.faults.fails() { 0 } else { post_limit(state) };
         while !wr.is_null() {
             let errno = if queues.state == sys::IBV_QPS_RESET {
                 libc::EINVAL
@@ -533,7 +780,12 @@ unsafe extern "C" fn post_send(
             if queues.state == sys::IBV_QPS_ERR {
                 qp.flush(&mut queues, Side::Send, (*wr).wr_id);
             } else {
-                queues.send.push_back(SendRequest { wr_id: (*wr).wr_id, signaled, body });
+                queues.send.push_back(SendRequest {
+                    wr_id: (*wr).wr_id,
+                    signaled,
+                    checksums: (*wr).send_flags & sys::IBV_SEND_IP_CSUM != 0,
+                    body,
+                });
             }
             left -= 1;
             wr = (*wr).next;
@@ -563,6 +815,9 @@ unsafe extern "C" fn create_flow(qp: *mut SimQp, attr: *mut ibv_flow_attr) -> *m
         let state_of: &QpState = &(*qp).state;
         let number = state_of.number;
         let Some(rule) = Rule::parse(block, number) else { return fail(libc::EINVAL) };
+        if state.faults.fails() {
+            return fail(libc::ENOMEM);
+        }
         if rule.tag != 0 && state.faults.no_flow_tags.load(Ordering::Acquire) {
             return fail(libc::EOPNOTSUPP);
         }

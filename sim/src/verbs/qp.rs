@@ -1,14 +1,15 @@
 //! Raw packet queue pairs: what is posted, and the states they go through.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use linerate_common::clock::now_ns;
 use linerate_ibverbs_sys::{self as sys, ibv_qp, ibv_qp_cap, ibv_sge, ibv_wc};
 
 use super::cq::{CqState, Entry};
-use super::device::lock;
+use super::device::{Shared, lock};
+use super::spread::Spread;
 
 /// A buffer that waits for a frame.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub(super) struct RecvRequest {
 pub(super) struct SendRequest {
     pub(super) wr_id: u64,
     pub(super) signaled: bool,
+    /// The card fills the checksums in.
+    pub(super) checksums: bool,
     pub(super) body: Body,
 }
 
@@ -58,6 +61,13 @@ pub(super) struct QpState {
     pub(super) send_cq: Arc<CqState>,
     pub(super) recv_cq: Arc<CqState>,
     pub(super) signal_all: bool,
+    /// Where its frames go on to, if it has no receive queue of its own.
+    pub(super) spread: Option<Spread>,
+    pub(super) shared: Arc<Shared>,
+    /// The address libibverbs knows it by.
+    pub(super) handle: AtomicU64,
+    /// The event that says it failed.
+    pub(super) fatal: u32,
 }
 
 /// What libibverbs sees: an `ibv_qp`, as long as a provider's, with our state behind it.
@@ -71,7 +81,9 @@ pub(super) struct SimQp {
 
 impl SimQp {
     pub(super) fn new(base: ibv_qp, state: Arc<QpState>) -> *mut Self {
-        Box::into_raw(Box::new(Self { base, _verbs_qp: [0; 28], state }))
+        let qp = Box::into_raw(Box::new(Self { base, _verbs_qp: [0; 28], state: state.clone() }));
+        state.handle.store(qp as u64, Ordering::Release);
+        qp
     }
 }
 
@@ -132,6 +144,13 @@ impl QpState {
         }
         while let Some(request) = queues.send.pop_front() {
             self.flush(queues, Side::Send, request.wr_id);
+        }
+    }
+
+    /// Tells the program of a failure in the asynchronous way too, if the device does so.
+    pub(super) fn raise(&self) {
+        if self.shared.faults.fatal_events.load(Ordering::Acquire) {
+            self.shared.event(self.handle.load(Ordering::Acquire), self.fatal);
         }
     }
 
