@@ -12,6 +12,7 @@ pub struct NoBuffer(Source);
 
 #[derive(Clone)]
 enum Source {
+    None,
     Sysfs(PathBuf),
     Call(Arc<dyn Fn() -> u64 + Send + Sync>),
 }
@@ -30,8 +31,14 @@ impl NoBuffer {
         Self(Source::Call(Arc::new(read)))
     }
 
+    /// Counts nothing.
+    pub(crate) fn none() -> Self {
+        Self(Source::None)
+    }
+
     pub(crate) fn read(&self) -> u64 {
         match &self.0 {
+            Source::None => 0,
             Source::Sysfs(path) => {
                 fs::read_to_string(path).ok().and_then(|n| n.trim().parse().ok()).unwrap_or(0)
             }
@@ -44,7 +51,7 @@ impl fmt::Debug for NoBuffer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Source::Sysfs(path) => f.debug_tuple("NoBuffer").field(path).finish(),
-            Source::Call(_) => f.debug_tuple("NoBuffer").finish_non_exhaustive(),
+            Source::None | Source::Call(_) => f.debug_tuple("NoBuffer").finish_non_exhaustive(),
         }
     }
 }

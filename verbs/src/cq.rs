@@ -1,5 +1,6 @@
 //! Completion queues: the extended kind with timestamps where the card has it, else the basic.
 
+use std::mem::MaybeUninit;
 use std::os::fd::BorrowedFd;
 use std::ptr::{NonNull, null_mut};
 use std::sync::Arc;
@@ -60,45 +61,27 @@ unsafe impl Sync for Cq {}
 impl Cq {
     /// A queue of at least `entries`, with the best stamps and tags that the card grants: asked
     /// for from the most to the least, since a refused flag fails the whole creation.
+    ///
+    /// # Errors
+    ///
+    /// Only a refusal as unsupported leads to the next rung; running out of memory does not.
     pub(crate) fn create(
         context: &Arc<Context>,
         entries: u32,
         channel: Option<Arc<Channel>>,
         stamps: bool,
     ) -> Result<Arc<Self>, SetupError> {
-        let wall = sys::IBV_WC_EX_WITH_COMPLETION_TIMESTAMP_WALLCLOCK;
-        let raw = sys::IBV_WC_EX_WITH_COMPLETION_TIMESTAMP;
-        let tag = sys::IBV_WC_EX_WITH_FLOW_TAG;
-        let ladder = [
-            (wall | tag, Stamp::Wallclock, true),
-            (wall, Stamp::Wallclock, false),
-            (raw | tag, Stamp::Raw, true),
-            (raw, Stamp::Raw, false),
-            (tag, Stamp::None, true),
-        ];
-        for (flags, stamp, tags) in ladder {
-            if stamp != Stamp::None && !stamps {
-                continue;
-            }
-            if let Some(kind) = extended(context, entries, channel.as_deref(), flags, stamp, tags) {
-                return Ok(Arc::new(Self { kind, channel, context: context.clone() }));
-            }
-        }
-        let channel_raw = channel.as_ref().map_or(null_mut(), |c| c.as_raw());
-        // SAFETY: a live context, and a channel of it or null.
-        let raw = unsafe {
-            (context.library().ibv_create_cq)(
-                context.as_raw(),
-                i32::try_from(entries).unwrap_or(i32::MAX),
-                null_mut(),
-                channel_raw,
-                0,
-            )
+        let kind = match best_extended(context, entries, channel.as_deref(), stamps)? {
+            Some(kind) => kind,
+            None => Kind::Basic(basic(context, entries, channel.as_deref())?),
         };
-        let Some(raw) = NonNull::new(raw) else {
-            return Err(last("ibv_create_cq").on(context.name()));
-        };
-        Ok(Arc::new(Self { kind: Kind::Basic(raw), channel, context: context.clone() }))
+        Ok(Arc::new(Self { kind, channel, context: context.clone() }))
+    }
+
+    /// Completions the queue holds: more would break it.
+    pub(crate) fn capacity(&self) -> u32 {
+        // SAFETY: a live queue; the field is set when it is created.
+        u32::try_from(unsafe { (*self.as_raw()).cqe }).unwrap_or(0)
     }
 
     /// What kind of stamp [`Completion::stamp`] holds.
@@ -131,8 +114,9 @@ impl Cq {
     pub(crate) fn wait_fd(&self) -> BorrowedFd<'_> {
         match &self.channel {
             Some(channel) => channel.fd(),
-            // SAFETY: the context's own descriptor, open while the context lives.
-            None => unsafe { BorrowedFd::borrow_raw((*self.context.as_raw()).async_fd) },
+            // SAFETY: the context's own descriptor, open while the context lives; a device has
+            // one, and -1 is no value to borrow.
+            None => unsafe { BorrowedFd::borrow_raw((*self.context.as_raw()).async_fd.max(0)) },
         }
     }
 
@@ -168,30 +152,89 @@ impl Drop for Cq {
     }
 }
 
-/// Tries one rung of the ladder; `None` when the card refuses it or a reader is missing.
+fn basic(
+    context: &Context,
+    entries: u32,
+    channel: Option<&Channel>,
+) -> Result<NonNull<sys::ibv_cq>, SetupError> {
+    let channel = channel.map_or(null_mut(), Channel::as_raw);
+    let entries = i32::try_from(entries).unwrap_or(i32::MAX);
+    // SAFETY: a live context, and a channel of it or null.
+    let raw = unsafe {
+        (context.library().ibv_create_cq)(context.as_raw(), entries, null_mut(), channel, 0)
+    };
+    NonNull::new(raw).ok_or_else(|| last("ibv_create_cq").on(context.name()))
+}
+
+/// Walks down the ladder of what an extended queue can carry; `None` at its end.
+fn best_extended(
+    context: &Context,
+    entries: u32,
+    channel: Option<&Channel>,
+    stamps: bool,
+) -> Result<Option<Kind>, SetupError> {
+    let wall = sys::IBV_WC_EX_WITH_COMPLETION_TIMESTAMP_WALLCLOCK;
+    let raw = sys::IBV_WC_EX_WITH_COMPLETION_TIMESTAMP;
+    let tag = sys::IBV_WC_EX_WITH_FLOW_TAG;
+    let ladder = [
+        (wall | tag, Stamp::Wallclock, true),
+        (wall, Stamp::Wallclock, false),
+        (raw | tag, Stamp::Raw, true),
+        (raw, Stamp::Raw, false),
+        (tag, Stamp::None, true),
+    ];
+    for (flags, stamp, tags) in ladder {
+        if stamp != Stamp::None && !stamps {
+            continue;
+        }
+        // A queue of ours has one owner: where the provider can, it needs no lock.
+        for single_threaded in [true, false] {
+            let made = extended(context, entries, channel, flags, single_threaded);
+            match made {
+                Ok(cq) if has_readers(cq, stamp, tags) => {
+                    return Ok(Some(Kind::Extended { raw: cq, stamp, tags }));
+                }
+                Ok(cq) => {
+                    // SAFETY: nobody else knows of this queue.
+                    unsafe {
+                        (context.library().ibv_destroy_cq)(inline::cq_ex_to_cq(cq.as_ptr()));
+                    }
+                }
+                Err(e) if [libc::EOPNOTSUPP, libc::ENOSYS, libc::EINVAL].contains(&e.errno()) => {}
+                Err(e) => return Err(e.on(context.name())),
+            }
+        }
+    }
+    Ok(None)
+}
+
 fn extended(
     context: &Context,
     entries: u32,
     channel: Option<&Channel>,
     flags: u64,
-    stamp: Stamp,
-    tags: bool,
-) -> Option<Kind> {
+    single_threaded: bool,
+) -> Result<NonNull<sys::ibv_cq_ex>, SetupError> {
     let mut attr = sys::ibv_cq_init_attr_ex {
         cqe: entries,
         cq_context: null_mut(),
         channel: channel.map_or(null_mut(), Channel::as_raw),
         comp_vector: 0,
         wc_flags: flags | sys::IBV_WC_EX_WITH_BYTE_LEN,
-        comp_mask: 0,
-        flags: 0,
+        comp_mask: if single_threaded { sys::IBV_CQ_INIT_ATTR_MASK_FLAGS } else { 0 },
+        flags: if single_threaded { sys::IBV_CREATE_CQ_ATTR_SINGLE_THREADED } else { 0 },
         parent_domain: null_mut(),
     };
     // SAFETY: a live context and complete attributes.
-    let raw = NonNull::new(unsafe { inline::create_cq_ex(context.as_raw(), &mut attr) })?;
+    let raw = unsafe { inline::create_cq_ex(context.as_raw(), &mut attr) };
+    NonNull::new(raw).ok_or_else(|| last("ibv_create_cq"))
+}
+
+/// Are the readers there that were asked for? A missing one is a null pointer.
+fn has_readers(cq: NonNull<sys::ibv_cq_ex>, stamp: Stamp, tags: bool) -> bool {
     // SAFETY: a live queue; the readers are set when it is created and do not change.
-    let complete = unsafe {
-        let cq = raw.as_ptr();
+    unsafe {
+        let cq = cq.as_ptr();
         let stamps = match stamp {
             Stamp::Wallclock => (*cq).read_completion_wallclock_ns.is_some(),
             Stamp::Raw => (*cq).read_completion_ts.is_some(),
@@ -203,25 +246,21 @@ fn extended(
             && (*cq).read_byte_len.is_some()
             && (*cq).read_wc_flags.is_some();
         basic && stamps && (!tags || (*cq).read_flow_tag.is_some())
-    };
-    if complete {
-        return Some(Kind::Extended { raw, stamp, tags });
     }
-    // SAFETY: nobody else knows of this queue.
-    unsafe { (context.library().ibv_destroy_cq)(inline::cq_ex_to_cq(raw.as_ptr())) };
-    None
 }
 
 #[inline]
 fn poll_basic(raw: NonNull<sys::ibv_cq>, out: &mut [Completion]) -> Result<usize, Error> {
-    let mut wcs = [sys::ibv_wc::default(); BATCH];
+    let mut wcs = [const { MaybeUninit::<sys::ibv_wc>::uninit() }; BATCH];
     let want = out.len().min(BATCH);
     // SAFETY: a live queue, and room for `want` completions.
-    let n = unsafe { inline::poll_cq(raw.as_ptr(), want as i32, wcs.as_mut_ptr()) };
+    let n = unsafe { inline::poll_cq(raw.as_ptr(), want as i32, wcs.as_mut_ptr().cast()) };
     let Ok(n) = usize::try_from(n) else {
         return Err(Error { kind: ErrorKind::QueueLost, op: "ibv_poll_cq", errno: 0 });
     };
     for (wc, entry) in wcs.iter().zip(out.iter_mut()).take(n) {
+        // SAFETY: the first `n` completions were written by the provider.
+        let wc = unsafe { wc.assume_init_ref() };
         let ok = wc.status == sys::IBV_WC_SUCCESS;
         *entry = Completion {
             wr_id: wc.wr_id,

@@ -10,6 +10,7 @@ use linerate_common::{ErrorKind, SetupError};
 use linerate_ibverbs_sys::{self as sys, inline};
 
 use crate::error::{check, last};
+use crate::event::{self, Watchers};
 use crate::library::Library;
 
 /// Names of the RDMA devices that libibverbs finds.
@@ -59,6 +60,7 @@ pub struct Context {
     raw: NonNull<sys::ibv_context>,
     library: Library,
     name: String,
+    pub(crate) watchers: Watchers,
 }
 
 // SAFETY: libibverbs locks a context's control calls; the raw pointer is only handed to it.
@@ -88,6 +90,10 @@ pub struct Caps {
     pub scatter_fcs: bool,
     /// Can take VLAN tags out.
     pub vlan_stripping: bool,
+    /// Longest table for spreading frames over several receive queues; 0: it cannot.
+    pub max_spread: u32,
+    /// What the spreading can look at (`IBV_RX_HASH_*`).
+    pub hash_fields: u64,
 }
 
 impl Context {
@@ -130,7 +136,12 @@ impl Context {
         // SAFETY: the caller's promise.
         let raw = unsafe { (library.ibv_open_device)(device.as_ptr()) };
         match NonNull::new(raw) {
-            Some(raw) => Ok(Arc::new(Self { raw, library, name })),
+            Some(raw) => {
+                let watchers = Watchers::default();
+                let context = Arc::new(Self { raw, library, name, watchers });
+                event::prepare(context.as_raw()).map_err(|e| e.on(context.name()))?;
+                Ok(context)
+            }
             None => Err(last("ibv_open_device").on(format!("verbs:{name}"))),
         }
     }
@@ -170,6 +181,9 @@ impl Context {
             check("ibv_query_device", rc).map_err(|e| e.on(&self.name))?;
         }
         let basic = &attr.orig_attr;
+        let rss = &attr.rss_caps;
+        let spreads = rss.supported_qpts & (1 << sys::IBV_QPT_RAW_PACKET) != 0
+            && u32::from(rss.rx_hash_function) & u32::from(sys::IBV_RX_HASH_FUNC_TOEPLITZ) != 0;
         Ok(Caps {
             max_qp_wr: u32::try_from(basic.max_qp_wr).unwrap_or(0),
             max_cqe: u32::try_from(basic.max_cqe).unwrap_or(0),
@@ -177,9 +191,12 @@ impl Context {
             flow_steering: basic.device_cap_flags & sys::IBV_DEVICE_MANAGED_FLOW_STEERING != 0,
             timestamp_mask: attr.completion_timestamp_mask,
             clock_hz: attr.hca_core_clock.saturating_mul(1000),
-            checksums: attr.raw_packet_caps & sys::IBV_RAW_PACKET_CAP_IP_CSUM != 0,
+            checksums: attr.raw_packet_caps & sys::IBV_RAW_PACKET_CAP_IP_CSUM != 0
+                || basic.device_cap_flags & sys::IBV_DEVICE_RAW_IP_CSUM != 0,
             scatter_fcs: attr.raw_packet_caps & sys::IBV_RAW_PACKET_CAP_SCATTER_FCS != 0,
             vlan_stripping: attr.raw_packet_caps & sys::IBV_RAW_PACKET_CAP_CVLAN_STRIPPING != 0,
+            max_spread: if spreads { rss.max_rwq_indirection_table_size } else { 0 },
+            hash_fields: if spreads { rss.rx_hash_fields_mask } else { 0 },
         })
     }
 
@@ -197,6 +214,8 @@ impl Context {
         Ok(PortState {
             up: attr.state == sys::IBV_PORT_ACTIVE,
             ethernet: attr.link_layer == sys::IBV_LINK_LAYER_ETHERNET,
+            mtu_bytes: if attr.active_mtu <= 5 { 128 << attr.active_mtu } else { 256 },
+            gids: u32::try_from(attr.gid_tbl_len).unwrap_or(0),
         })
     }
 }
@@ -210,11 +229,16 @@ impl Drop for Context {
 
 /// State of a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct PortState {
     /// The link is active.
     pub up: bool,
     /// The link layer is Ethernet, not InfiniBand.
     pub ethernet: bool,
+    /// Longest payload of a datagram. Raw frames go by the network interface's MTU instead.
+    pub mtu_bytes: u32,
+    /// Entries of the table of port addresses.
+    pub gids: u32,
 }
 
 /// `ibv_get_device_list`, freed when dropped. Devices are valid while the list lives or while

@@ -1,14 +1,15 @@
 //! Flows: a [`FlowSpec`] as the block of memory that `ibv_create_flow` wants.
 
+use std::mem::ManuallyDrop;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ptr::NonNull;
-use std::sync::Arc;
 
+use linerate_common::packet::multicast_mac;
 use linerate_common::{ErrorKind, FlowKind, FlowSpec, Proto, SetupError};
 use linerate_ibverbs_sys::{self as sys, inline};
 
-use crate::error::last;
-use crate::qp::Qp;
+use crate::error::{check, last};
+use crate::steering::Target;
 
 /// What kind of rule a flow is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -24,38 +25,113 @@ pub enum FlowMode {
     Sniff,
 }
 
+/// What is steered, and how.
+///
+/// ```
+/// use linerate_verbs::{FlowMode, FlowRule};
+///
+/// // A copy of one group, ahead of the rules of other programs; the kernel gets it too.
+/// let rule = FlowRule::of("239.1.1.1:5000".parse()?).mode(FlowMode::Share).priority(0);
+/// # let _ = rule;
+/// # Ok::<(), linerate_common::ParseFlowError>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FlowRule {
+    what: What,
+    mode: FlowMode,
+    priority: u16,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum What {
+    Spec(FlowSpec),
+    AllMulticast,
+}
+
+impl FlowRule {
+    /// A flow, stolen from the kernel at the highest priority.
+    #[must_use]
+    pub const fn of(spec: FlowSpec) -> Self {
+        Self { what: What::Spec(spec), mode: FlowMode::Steal, priority: 0 }
+    }
+
+    /// Every multicast frame that no other rule takes (`IBV_FLOW_ATTR_MC_DEFAULT`).
+    #[must_use]
+    pub const fn all_multicast() -> Self {
+        Self { what: What::AllMulticast, mode: FlowMode::Steal, priority: 0 }
+    }
+
+    /// Whether the kernel still gets the frames.
+    #[must_use]
+    pub const fn mode(self, mode: FlowMode) -> Self {
+        Self { mode, ..self }
+    }
+
+    /// Of several rules that match a frame, the one with the lowest number takes it. All are
+    /// ahead of the kernel's own.
+    #[must_use]
+    pub const fn priority(self, priority: u16) -> Self {
+        Self { priority, ..self }
+    }
+}
+
+impl std::fmt::Display for FlowRule {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.what {
+            What::Spec(spec) => spec.fmt(f),
+            What::AllMulticast => f.write_str("all multicast"),
+        }
+    }
+}
+
 /// A flow steered to a queue pair. It keeps the pair alive: the kernel refuses to destroy one
 /// that has flows.
 #[derive(Debug)]
 pub(crate) struct Flow {
     raw: NonNull<sys::ibv_flow>,
-    _qp: Arc<Qp>,
+    _target: Target,
 }
 
 // SAFETY: the raw pointer is only handed to libibverbs, which locks.
 unsafe impl Send for Flow {}
 
 impl Flow {
-    /// Steers `spec` to `qp`; frames of it carry `tag` where the card has flow tags.
+    /// Steers `rule` to `target`; frames of it carry `tag` where the card has flow tags.
     pub(crate) fn create(
-        qp: &Arc<Qp>,
-        spec: &FlowSpec,
-        mode: FlowMode,
+        target: &Target,
+        rule: &FlowRule,
         tag: Option<u32>,
     ) -> Result<Self, SetupError> {
-        let mut rule = Rule::of(spec, mode, qp.port())?;
-        if let Some(tag) = tag {
-            let action = rule.push::<sys::ibv_flow_spec_action_tag>();
+        let mut block = Rule::of(rule, target.port())?;
+        // Rules for everything take no specs, hence no tag.
+        if let (Some(tag), sys::IBV_FLOW_ATTR_NORMAL) = (tag, block.attr.type_) {
+            let action = block.push::<sys::ibv_flow_spec_action_tag>();
             action.type_ = sys::IBV_FLOW_SPEC_ACTION_TAG;
             action.size = size_of::<sys::ibv_flow_spec_action_tag>() as u16;
             action.tag_id = tag;
         }
         // SAFETY: a live pair; the block is as long as its head says.
-        let raw = unsafe { inline::create_flow(qp.as_raw(), rule.finish()) };
+        let raw = unsafe { inline::create_flow(target.as_raw(), block.finish()) };
         match NonNull::new(raw) {
-            Some(raw) => Ok(Self { raw, _qp: qp.clone() }),
-            None => Err(last("ibv_create_flow").on(format!("flow {spec}"))),
+            Some(raw) => Ok(Self { raw, _target: target.clone() }),
+            None => {
+                let on = format!("verbs:{}/{} flow {rule}", target.device(), target.port());
+                Err(last("ibv_create_flow").on(on))
+            }
         }
+    }
+
+    /// Ends the flow, and says when the card refuses.
+    pub(crate) fn destroy(self) -> Result<(), SetupError> {
+        let flow = ManuallyDrop::new(self);
+        // SAFETY: a live flow, not used after.
+        let rc = unsafe { inline::destroy_flow(flow.raw.as_ptr()) };
+        // The pair lives on in the other flows and the queue; when the card refused, this count
+        // of it is kept for ever, since the flow still points there.
+        check("ibv_destroy_flow", rc)?;
+        // SAFETY: taken out once, of a value that is not dropped.
+        drop(unsafe { std::ptr::read(&flow._target) });
+        Ok(())
     }
 }
 
@@ -77,49 +153,70 @@ struct Rule {
 const HEAD: usize = size_of::<sys::ibv_flow_attr>();
 
 impl Rule {
-    fn of(spec: &FlowSpec, mode: FlowMode, port: u8) -> Result<Self, SetupError> {
+    fn of(rule: &FlowRule, port: u8) -> Result<Self, SetupError> {
+        let FlowRule { what, mode, priority } = *rule;
+        let spec = match what {
+            What::Spec(spec) => spec,
+            What::AllMulticast if mode == FlowMode::Steal => {
+                let type_ = sys::IBV_FLOW_ATTR_MC_DEFAULT;
+                return Ok(Self::empty(sys::ibv_flow_attr {
+                    type_,
+                    port,
+                    priority,
+                    ..Default::default()
+                }));
+            }
+            What::AllMulticast => {
+                return Err(unsupported(rule, "all multicast can only be stolen"));
+            }
+        };
+        let spec = &spec;
         let everything = matches!(spec.kind, FlowKind::All) && spec.vlan.is_none();
         let type_ = match (everything, mode) {
             (true, FlowMode::Sniff) => sys::IBV_FLOW_ATTR_SNIFFER,
             (true, FlowMode::Steal) => sys::IBV_FLOW_ATTR_ALL_DEFAULT,
             (false, FlowMode::Steal | FlowMode::Share) => sys::IBV_FLOW_ATTR_NORMAL,
             (true, FlowMode::Share) => {
-                return Err(unsupported(spec, "all frames can be sniffed but not shared"));
+                return Err(unsupported(rule, "all frames can be sniffed but not shared"));
             }
             (false, FlowMode::Sniff) => {
-                return Err(unsupported(spec, "sniffing takes all frames of the port"));
+                return Err(unsupported(rule, "sniffing takes all frames of the port"));
             }
         };
         let attr = sys::ibv_flow_attr {
             type_,
             port,
+            priority,
             flags: if mode == FlowMode::Share { sys::IBV_FLOW_ATTR_FLAGS_DONT_TRAP } else { 0 },
             ..Default::default()
         };
-        let mut rule = Self { words: Vec::new(), len: HEAD, attr };
+        let mut block = Self::empty(attr);
         if everything {
-            return Ok(rule);
+            return Ok(block);
         }
         match spec.kind {
-            FlowKind::All => rule.eth(None, None, spec.vlan),
-            FlowKind::Mac(mac) => rule.eth(Some(mac), None, spec.vlan),
-            FlowKind::EtherType(number) => rule.eth(None, Some(number), spec.vlan),
+            FlowKind::All => block.eth(None, None, spec.vlan),
+            FlowKind::Mac(mac) => block.eth(Some(mac), None, spec.vlan),
+            FlowKind::EtherType(number) => block.eth(None, Some(number), spec.vlan),
             FlowKind::Group { group, source, port } => {
                 // Cards disagree on whether the MAC or the IP selects a group: both are given.
-                rule.eth(Some(group_mac(group)), None, spec.vlan);
-                rule.ip(group, source, spec)?;
-                if let Some(port) = port {
-                    rule.transport(Proto::Udp, port, None);
-                }
+                block.eth(multicast_mac(group), None, spec.vlan);
+                block.ip(group, source, spec)?;
+                // A group is UDP only: without a port the spec matches the protocol alone.
+                block.transport(Proto::Udp, port, None);
             }
-            FlowKind::To { proto, dst } => rule.socket(proto, dst, None, spec)?,
-            FlowKind::Between { proto, dst, src } => rule.socket(proto, dst, Some(src), spec)?,
+            FlowKind::To { proto, dst } => block.socket(proto, dst, None, spec)?,
+            FlowKind::Between { proto, dst, src } => block.socket(proto, dst, Some(src), spec)?,
             _ => {
                 let known = "all, groups, 3- and 5-tuples, vlan, mac and ether flows";
-                return Err(unsupported(spec, known));
+                return Err(unsupported(rule, known));
             }
         }
-        Ok(rule)
+        Ok(block)
+    }
+
+    fn empty(attr: sys::ibv_flow_attr) -> Self {
+        Self { words: Vec::new(), len: HEAD, attr }
     }
 
     fn socket(
@@ -131,7 +228,7 @@ impl Rule {
     ) -> Result<(), SetupError> {
         self.eth(None, None, spec.vlan);
         self.ip(dst.ip(), src.map(|s| s.ip()), spec)?;
-        self.transport(proto, dst.port(), src.map(|s| s.port()));
+        self.transport(proto, Some(dst.port()), src.map(|s| s.port()));
         Ok(())
     }
 
@@ -141,7 +238,10 @@ impl Rule {
             (IpAddr::V4(dst), Some(IpAddr::V4(src))) => self.ipv4(dst, Some(src)),
             (IpAddr::V6(dst), None) => self.ipv6(dst, None),
             (IpAddr::V6(dst), Some(IpAddr::V6(src))) => self.ipv6(dst, Some(src)),
-            _ => return Err(unsupported(spec, "source and destination of one IP version")),
+            _ => {
+                let rule = FlowRule::of(*spec);
+                return Err(unsupported(&rule, "source and destination of one IP version"));
+            }
         }
         Ok(())
     }
@@ -188,15 +288,17 @@ impl Rule {
         }
     }
 
-    fn transport(&mut self, proto: Proto, dst: u16, src: Option<u16>) {
+    fn transport(&mut self, proto: Proto, dst: Option<u16>, src: Option<u16>) {
         let spec = self.push::<sys::ibv_flow_spec_tcp_udp>();
         spec.type_ = match proto {
             Proto::Udp => sys::IBV_FLOW_SPEC_UDP,
             Proto::Tcp => sys::IBV_FLOW_SPEC_TCP,
         };
         spec.size = size_of::<sys::ibv_flow_spec_tcp_udp>() as u16;
-        spec.val.dst_port = dst.to_be();
-        spec.mask.dst_port = 0xffff;
+        if let Some(dst) = dst {
+            spec.val.dst_port = dst.to_be();
+            spec.mask.dst_port = 0xffff;
+        }
         if let Some(src) = src {
             spec.val.src_port = src.to_be();
             spec.mask.src_port = 0xffff;
@@ -239,24 +341,11 @@ impl Spec for sys::ibv_flow_spec_ipv6 {}
 impl Spec for sys::ibv_flow_spec_tcp_udp {}
 impl Spec for sys::ibv_flow_spec_action_tag {}
 
-fn group_mac(group: IpAddr) -> [u8; 6] {
-    match group {
-        IpAddr::V4(ip) => {
-            let [_, b, c, d] = ip.octets();
-            [0x01, 0x00, 0x5e, b & 0x7f, c, d]
-        }
-        IpAddr::V6(ip) => {
-            let o = ip.octets();
-            [0x33, 0x33, o[12], o[13], o[14], o[15]]
-        }
-    }
-}
-
-fn unsupported(spec: &FlowSpec, supported: &'static str) -> SetupError {
+fn unsupported(rule: &FlowRule, supported: &'static str) -> SetupError {
     SetupError::new(
         ErrorKind::Unsupported,
         "ibv_create_flow",
-        format!("cannot steer {spec}: {supported}"),
+        format!("cannot steer {rule}: {supported}"),
     )
 }
 
@@ -265,7 +354,7 @@ mod tests {
     use super::*;
 
     fn bytes(spec: &str, mode: FlowMode) -> Vec<u8> {
-        let mut rule = Rule::of(&spec.parse().unwrap(), mode, 1).unwrap();
+        let mut rule = Rule::of(&FlowRule::of(spec.parse().unwrap()).mode(mode), 1).unwrap();
         rule.finish();
         let all: Vec<u8> = rule.words.iter().flat_map(|w| w.to_ne_bytes()).collect();
         all[..rule.len].to_vec()
@@ -300,7 +389,10 @@ mod tests {
         assert_eq!(bytes("all", FlowMode::Steal)[4..8], 1_u32.to_ne_bytes());
         assert_eq!(bytes("all", FlowMode::Sniff)[4..8], 3_u32.to_ne_bytes());
         assert_eq!(bytes("mac:01:02:03:04:05:06", FlowMode::Share)[16..20], 2_u32.to_ne_bytes());
-        let sniffed_group = Rule::of(&"239.1.1.1:1".parse().unwrap(), FlowMode::Sniff, 1);
+        let all_multicast = Rule::of(&FlowRule::all_multicast().priority(7), 1).unwrap();
+        assert_eq!((all_multicast.attr.type_, all_multicast.attr.priority), (2, 7));
+        let group = FlowRule::of("239.1.1.1:1".parse().unwrap());
+        let sniffed_group = Rule::of(&group.mode(FlowMode::Sniff), 1);
         assert_eq!(sniffed_group.unwrap_err().kind(), ErrorKind::Unsupported);
     }
 }

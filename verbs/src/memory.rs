@@ -89,6 +89,11 @@ impl Mr {
         })
     }
 
+    /// The domain it is registered with.
+    pub(crate) fn pd(&self) -> &Arc<Pd> {
+        &self.pd
+    }
+
     /// What work requests name the memory by.
     pub(crate) fn lkey(&self) -> u32 {
         self.lkey

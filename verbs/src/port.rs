@@ -9,14 +9,17 @@ use linerate_common::{ErrorKind, FlowSpec, SetupError, Steer};
 use crate::channel::Channel;
 use crate::clock::StampClock;
 use crate::counter::NoBuffer;
-use crate::cq::Cq;
-use crate::device::{Context, interface_of_port, port_of_interface};
-use crate::event::Events;
+use crate::cq::{Cq, Stamp};
+use crate::device::{Caps, Context, interface_of_port, port_of_interface};
+use crate::event::Watch;
 use crate::flow::FlowMode;
 use crate::library::Library;
 use crate::memory::{Mr, Pd};
-use crate::qp::{Qp, QpShape, require_ethernet};
+use crate::qp::{Qp, QpKind, QpShape, require_ethernet};
+use crate::queue::RecvQueue;
 use crate::rx::{self, VerbsRx};
+use crate::spread::{self, Spread, SpreadQp, Wq};
+use crate::steering::{Steering, Target};
 use crate::tx::{self, VerbsTx};
 
 /// How a port is opened.
@@ -35,6 +38,17 @@ pub struct Options {
     pub inline_bytes: u32,
     /// Ask the card for receive timestamps.
     pub timestamps: bool,
+    /// Ask the card when frames were sent ([`TxStamps`](linerate_common::TxStamps)): each frame
+    /// is then completed by itself, which costs some rate.
+    pub tx_timestamps: bool,
+    /// Let the card fill in the IPv4 header's checksum and those of UDP and TCP
+    /// (`IBV_SEND_IP_CSUM`). Opening fails on a card that cannot.
+    pub tx_checksums: bool,
+    /// Receive queues, at least 1. With more the card spreads the frames over them by a hash of
+    /// their addresses and ports; see [`Port::into_queues`].
+    pub queues: u32,
+    /// What the hash looks at when there are several queues.
+    pub spread: Spread,
     /// Allow the card to write memory out of order (`IBV_ACCESS_RELAXED_ORDERING`): faster on
     /// some hosts, slower on others.
     pub relaxed_ordering: bool,
@@ -55,6 +69,10 @@ impl Default for Options {
             tx_slots: 512,
             inline_bytes: 128,
             timestamps: true,
+            tx_timestamps: false,
+            tx_checksums: false,
+            queues: 1,
+            spread: Spread::default(),
             relaxed_ordering: false,
             recover: true,
             no_buffer: None,
@@ -66,7 +84,7 @@ impl Default for Options {
 /// An open port.
 #[derive(Debug)]
 pub struct Port {
-    rx: VerbsRx,
+    rx: Vec<VerbsRx>,
     tx: VerbsTx,
     pool: Pool,
     notices: Vec<String>,
@@ -98,16 +116,30 @@ pub fn open_on(context: &Arc<Context>, port: u8, options: &Options) -> Result<Po
 fn set_up(context: &Arc<Context>, port: u8, options: &Options) -> Result<Port, SetupError> {
     let mut notices = Vec::new();
     let caps = context.caps()?;
-    require_ethernet(context.port(port)?.ethernet, context.name())?;
-    let mut clamp = |what: &str, asked: u32, limit: u32| {
+    let state = context.port(port)?;
+    require_ethernet(state.ethernet, context.name())?;
+    if !state.up {
+        notices.push("the link is down: nothing is received until it is up".into());
+    }
+    let queues = options.queues.max(1);
+    if queues > 1 {
+        spread::require(&caps, queues, options.spread)?;
+    }
+    if options.tx_checksums && !caps.checksums {
+        let what = "the card does not fill in checksums of raw packets";
+        return Err(SetupError::new(ErrorKind::Unsupported, "ibv_query_device", what)
+            .remedy("leave Options::tx_checksums off and write them into the frames"));
+    }
+    let mut clamp = |what: &str, asked: u32| {
+        let limit = caps.max_qp_wr.min(caps.max_cqe);
         if limit > 0 && asked > limit {
             notices.push(format!("{what} reduced from {asked} to {limit}, the device's limit"));
             return limit;
         }
         asked.max(1)
     };
-    let rx_slots = clamp("receive slots", options.rx_slots, caps.max_qp_wr.min(caps.max_cqe));
-    let tx_slots = clamp("transmit slots", options.tx_slots, caps.max_qp_wr.min(caps.max_cqe));
+    let rx_slots = clamp("receive slots", options.rx_slots);
+    let tx_slots = clamp("transmit slots", options.tx_slots);
 
     let interface = interface_of_port(context.name(), port);
     let mtu = interface.as_deref().and_then(mtu_of).unwrap_or(1500);
@@ -117,9 +149,10 @@ fn set_up(context: &Arc<Context>, port: u8, options: &Options) -> Result<Port, S
         Some(pool) => pool.clone(),
         None => {
             let bytes = if frame + 256 <= 2048 { 2048 } else { 4096 };
+            let frames = queues.saturating_mul(rx_slots).saturating_add(tx_slots);
             let numa = interface.map_or(Numa::Any, Numa::OfInterface);
             Pool::builder()
-                .frames(2 * (rx_slots + tx_slots))
+                .frames(frames.saturating_mul(2))
                 .frame_bytes(bytes)
                 .numa(numa)
                 .build()?
@@ -136,65 +169,158 @@ fn set_up(context: &Arc<Context>, port: u8, options: &Options) -> Result<Port, S
 
     let pd = Pd::alloc(context)?;
     let mr = Mr::of(&pd, pool.region(), options.relaxed_ordering)?;
-    let events = Events::watch(context, port)?;
-
-    let channel = match Channel::create(context) {
-        Ok(channel) => Some(channel),
-        Err(e) => {
-            notices.push(format!("no blocking waits: {e}"));
-            None
-        }
-    };
-    let rx_cq = Cq::create(context, rx_slots, channel, options.timestamps)?;
-    let shape = QpShape { send_slots: 0, recv_slots: rx_slots, inline_bytes: 0 };
-    let clock = StampClock::new(rx_cq.stamp(), caps.timestamp_mask, caps.clock_hz);
-    let mut rx = VerbsRx::new(rx::Parts {
-        qp: Qp::create(&pd, &rx_cq, port, shape)?,
-        cache: pool.cache(),
-        mr: mr.clone(),
-        events: events.clone(),
-        mode: options.mode,
-        clock,
-        no_buffer: options
-            .no_buffer
-            .clone()
-            .unwrap_or_else(|| NoBuffer::of_port(context.name(), port)),
-        recover: options.recover,
-    })?;
-
-    let tx_cq = Cq::create(context, tx_slots, None, false)?;
-    let shape = QpShape { send_slots: tx_slots, recv_slots: 0, inline_bytes: options.inline_bytes };
-    let tx = VerbsTx::new(tx::Parts {
-        qp: create_with_inline(&pd, &tx_cq, port, shape, &mut notices)?,
-        cache: pool.cache(),
-        mr,
-        events,
-        max_len: mtu + 14 + 4,
-        recover: options.recover,
-    })?;
+    let ptp = ptp_clock(context.name());
+    let setup = Setup { context, port, caps, options, pool: &pool, mr: &mr, rx_slots, ptp };
+    let (targets, steering) = setup.receive_queues(queues, &mut notices)?;
+    let no_buffer =
+        options.no_buffer.clone().unwrap_or_else(|| NoBuffer::of_port(context.name(), port));
+    let mut rx = Vec::with_capacity(targets.len());
+    for queue in targets {
+        // The counter is the port's: the first queue shows it, so that a sum is right.
+        let counter = if rx.is_empty() { no_buffer.clone() } else { NoBuffer::none() };
+        rx.push(setup.receiver(queue, steering.clone(), counter)?);
+    }
+    let tx = setup.sender(tx_slots, mtu + 14 + 4, &mut notices)?;
     // Flows come last: from here on frames arrive, and the buffers are there.
     for flow in &options.flows {
-        rx.add(flow)?;
+        rx[0].add(flow)?;
     }
     Ok(Port { rx, tx, pool, notices })
 }
 
-/// Inline sends are a wish: cards differ in how many bytes they take.
-fn create_with_inline(
-    pd: &Arc<Pd>,
-    cq: &Arc<Cq>,
+/// What the queues of a port are made from.
+struct Setup<'a> {
+    context: &'a Arc<Context>,
     port: u8,
-    shape: QpShape,
-    notices: &mut Vec<String>,
-) -> Result<Arc<Qp>, SetupError> {
-    match Qp::create(pd, cq, port, shape) {
-        Err(e) if shape.inline_bytes > 0 && [libc::EINVAL, libc::ENOMEM].contains(&e.errno()) => {
-            let qp = Qp::create(pd, cq, port, QpShape { inline_bytes: 0, ..shape })?;
-            notices.push(format!("inline sends of {} bytes refused: off", shape.inline_bytes));
-            Ok(qp)
+    caps: Caps,
+    options: &'a Options,
+    pool: &'a Pool,
+    mr: &'a Arc<Mr>,
+    rx_slots: u32,
+    ptp: Option<u32>,
+}
+
+impl Setup<'_> {
+    /// One queue pair, or work queues behind one.
+    fn receive_queues(
+        &self,
+        queues: u32,
+        notices: &mut Vec<String>,
+    ) -> Result<(Vec<RecvQueue>, Arc<Steering>), SetupError> {
+        let mode = self.options.mode;
+        if queues == 1 {
+            let shape = QpShape {
+                kind: QpKind::Raw,
+                send_slots: 0,
+                recv_slots: self.rx_slots,
+                inline_bytes: 0,
+            };
+            let cq = self.receive_cq(notices)?;
+            let qp = Qp::create(self.mr, &cq, self.port, shape)?;
+            let steering = Steering::new(Target::One(qp.clone()), mode);
+            return Ok((vec![RecvQueue::Pair(qp)], steering));
         }
-        other => other,
+        let mut wqs = Vec::with_capacity(queues as usize);
+        for _ in 0..queues {
+            wqs.push(Wq::create(self.mr, &self.receive_cq(notices)?, self.rx_slots)?);
+        }
+        let qp = SpreadQp::create(wqs.clone(), self.port, self.options.spread, &self.caps)?;
+        let steering = Steering::new(Target::Spread(qp), mode);
+        Ok((wqs.into_iter().map(RecvQueue::Work).collect(), steering))
     }
+
+    fn receive_cq(&self, notices: &mut Vec<String>) -> Result<Arc<Cq>, SetupError> {
+        let channel = match Channel::create(self.context) {
+            Ok(channel) => Some(channel),
+            Err(e) => {
+                notices.push(format!("no blocking waits: {e}"));
+                None
+            }
+        };
+        Cq::create(self.context, self.rx_slots, channel, self.options.timestamps)
+    }
+
+    fn receiver(
+        &self,
+        queue: RecvQueue,
+        flows: Arc<Steering>,
+        no_buffer: NoBuffer,
+    ) -> Result<VerbsRx, SetupError> {
+        VerbsRx::new(rx::Parts {
+            watch: Watch::new(self.context, self.port, queue.objects()),
+            clock: self.clock(queue.cq()),
+            queue,
+            flows,
+            cache: self.pool.cache(),
+            mr: self.mr.clone(),
+            prefix: 0,
+            slots: self.rx_slots,
+            no_buffer,
+            recover: self.options.recover,
+        })
+    }
+
+    fn sender(
+        &self,
+        slots: u32,
+        max_len: usize,
+        notices: &mut Vec<String>,
+    ) -> Result<VerbsTx, SetupError> {
+        let stamps = self.options.tx_timestamps;
+        let cq = Cq::create(self.context, slots, None, stamps)?;
+        if stamps && cq.stamp() == Stamp::None {
+            notices.push("the card stamps no sent frames".into());
+        }
+        let qp = self.pair_with_inline(&cq, slots, notices)?;
+        VerbsTx::new(tx::Parts {
+            watch: Watch::new(
+                self.context,
+                self.port,
+                [qp.as_raw() as usize, cq.as_raw() as usize],
+            ),
+            clock: self.clock(&cq),
+            qp,
+            cache: self.pool.cache(),
+            mr: self.mr.clone(),
+            max_len,
+            slots,
+            stamps,
+            checksums: self.options.tx_checksums,
+            route: None,
+            recover: self.options.recover,
+        })
+    }
+
+    /// Inline sends are a wish: cards differ in how many bytes they take.
+    fn pair_with_inline(
+        &self,
+        cq: &Arc<Cq>,
+        slots: u32,
+        notices: &mut Vec<String>,
+    ) -> Result<Arc<Qp>, SetupError> {
+        let asked = self.options.inline_bytes;
+        let shape =
+            QpShape { kind: QpKind::Raw, send_slots: slots, recv_slots: 0, inline_bytes: asked };
+        match Qp::create(self.mr, cq, self.port, shape) {
+            Err(e) if asked > 0 && [libc::EINVAL, libc::ENOMEM].contains(&e.errno()) => {
+                let shape = QpShape { inline_bytes: 0, ..shape };
+                let qp = Qp::create(self.mr, cq, self.port, shape)?;
+                notices.push(format!("inline sends of {asked} bytes refused: off"));
+                Ok(qp)
+            }
+            other => other,
+        }
+    }
+
+    fn clock(&self, cq: &Cq) -> StampClock {
+        StampClock::new(cq.stamp(), self.caps.timestamp_mask, self.caps.clock_hz, self.ptp)
+    }
+}
+
+/// Number of the card's PTP clock, from sysfs.
+fn ptp_clock(device: &str) -> Option<u32> {
+    let clocks = fs::read_dir(format!("/sys/class/infiniband/{device}/device/ptp")).ok()?;
+    clocks.flatten().find_map(|entry| entry.file_name().to_str()?.strip_prefix("ptp")?.parse().ok())
 }
 
 /// `mlx5_0/1`, `mlx5_0` (its first port), or a network interface.
@@ -237,9 +363,18 @@ impl Port {
         &self.notices
     }
 
-    /// The two queues, for one thread each or both in one.
+    /// The two queues, for one thread each or both in one. Of several receive queues
+    /// ([`Options::queues`]) this is the first, and what the card spreads to the others is lost:
+    /// use [`into_queues`](Self::into_queues).
     #[must_use]
-    pub fn split(self) -> (VerbsRx, VerbsTx) {
+    pub fn split(mut self) -> (VerbsRx, VerbsTx) {
+        (self.rx.swap_remove(0), self.tx)
+    }
+
+    /// All receive queues and the transmit queue. The receive queues share the port's flows,
+    /// which end with the last of them; a rule added to one feeds all.
+    #[must_use]
+    pub fn into_queues(self) -> (Vec<VerbsRx>, VerbsTx) {
         (self.rx, self.tx)
     }
 }

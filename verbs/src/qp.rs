@@ -7,12 +7,14 @@ use linerate_common::{ErrorKind, SetupError};
 use linerate_ibverbs_sys as sys;
 
 use crate::cq::Cq;
+use crate::device::Context;
 use crate::error::{check, last};
-use crate::memory::Pd;
+use crate::memory::Mr;
 
 /// What a queue pair is to have.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct QpShape {
+    pub(crate) kind: QpKind,
     /// Frames that may wait to be sent; 0 for a pair that only receives.
     pub(crate) send_slots: u32,
     /// Buffers that may be posted; 0 for a pair that only sends.
@@ -21,15 +23,25 @@ pub(crate) struct QpShape {
     pub(crate) inline_bytes: u32,
 }
 
-/// A raw packet queue pair. Receiving and sending use one each: each has one owner.
+/// What travels through a queue pair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum QpKind {
+    /// Whole Ethernet frames.
+    Raw,
+    /// Datagrams between queue pairs that agree on a key.
+    Ud { qkey: u32 },
+}
+
+/// A queue pair. Receiving and sending use one each: each has one owner.
 #[derive(Debug)]
 pub(crate) struct Qp {
     raw: NonNull<sys::ibv_qp>,
     port: u8,
+    kind: QpKind,
     /// What was granted, at least what was asked for.
     pub(crate) granted: sys::ibv_qp_cap,
     cq: Arc<Cq>,
-    pub(crate) pd: Arc<Pd>,
+    mr: Arc<Mr>,
 }
 
 // SAFETY: providers lock a queue pair unless told not to, which we do not.
@@ -38,10 +50,10 @@ unsafe impl Send for Qp {}
 unsafe impl Sync for Qp {}
 
 impl Qp {
-    /// Creates a pair in the state RESET. `ibv_query_device` is not asked whether raw packets
-    /// are supported: some cards deny it and can.
+    /// Creates a pair in the state RESET, for buffers of `mr`. `ibv_query_device` is not asked
+    /// whether raw packets are supported: some cards deny it and can.
     pub(crate) fn create(
-        pd: &Arc<Pd>,
+        mr: &Arc<Mr>,
         cq: &Arc<Cq>,
         port: u8,
         shape: QpShape,
@@ -58,15 +70,20 @@ impl Qp {
                 max_recv_sge: 1,
                 max_inline_data: shape.inline_bytes,
             },
-            qp_type: sys::IBV_QPT_RAW_PACKET,
+            qp_type: match shape.kind {
+                QpKind::Raw => sys::IBV_QPT_RAW_PACKET,
+                QpKind::Ud { .. } => sys::IBV_QPT_UD,
+            },
             sq_sig_all: 0,
         };
+        let pd = mr.pd();
         // SAFETY: a live domain and queue, complete attributes.
         let raw = unsafe { (pd.context.library().ibv_create_qp)(pd.as_raw(), &mut attr) };
         let Some(raw) = NonNull::new(raw) else {
             return Err(last("ibv_create_qp").on(pd.context.name()));
         };
-        Ok(Arc::new(Self { raw, port, granted: attr.cap, cq: cq.clone(), pd: pd.clone() }))
+        let (kind, granted) = (shape.kind, attr.cap);
+        Ok(Arc::new(Self { raw, port, kind, granted, cq: cq.clone(), mr: mr.clone() }))
     }
 
     pub(crate) fn as_raw(&self) -> *mut sys::ibv_qp {
@@ -77,20 +94,37 @@ impl Qp {
         self.port
     }
 
+    /// By which datagrams name it.
+    pub(crate) fn number(&self) -> u32 {
+        // SAFETY: a live pair.
+        unsafe { (*self.as_raw()).qp_num }
+    }
+
     pub(crate) fn cq(&self) -> &Cq {
         &self.cq
+    }
+
+    pub(crate) fn context(&self) -> &Arc<Context> {
+        &self.mr.pd().context
     }
 
     /// RESET → INIT: buffers can be posted from here on, and should be: mlx5 rings its doorbell
     /// at the next step.
     pub(crate) fn to_init(&self) -> Result<(), SetupError> {
-        self.modify(sys::IBV_QPS_INIT, sys::IBV_QP_STATE | sys::IBV_QP_PORT)
+        let mask = sys::IBV_QP_STATE | sys::IBV_QP_PORT;
+        match self.kind {
+            QpKind::Raw => self.modify(sys::IBV_QPS_INIT, mask),
+            QpKind::Ud { .. } => {
+                self.modify(sys::IBV_QPS_INIT, mask | sys::IBV_QP_PKEY_INDEX | sys::IBV_QP_QKEY)
+            }
+        }
     }
 
     /// INIT → RTR → RTS: frames flow in both directions.
     pub(crate) fn to_ready(&self) -> Result<(), SetupError> {
         self.modify(sys::IBV_QPS_RTR, sys::IBV_QP_STATE)?;
-        self.modify(sys::IBV_QPS_RTS, sys::IBV_QP_STATE)
+        let psn = if self.kind == QpKind::Raw { 0 } else { sys::IBV_QP_SQ_PSN };
+        self.modify(sys::IBV_QPS_RTS, sys::IBV_QP_STATE | psn)
     }
 
     /// Any → RESET: everything posted is forgotten without a completion.
@@ -108,10 +142,13 @@ impl Qp {
         let mut attr: sys::ibv_qp_attr = unsafe { std::mem::zeroed() };
         attr.qp_state = state;
         attr.port_num = self.port;
+        if let QpKind::Ud { qkey } = self.kind {
+            attr.qkey = qkey;
+        }
+        let context = self.context();
         // SAFETY: a live pair; the mask names the fields that are set.
-        let rc =
-            unsafe { (self.pd.context.library().ibv_modify_qp)(self.as_raw(), &mut attr, mask) };
-        check("ibv_modify_qp", rc).map_err(|e| e.on(self.pd.context.name()))
+        let rc = unsafe { (context.library().ibv_modify_qp)(self.as_raw(), &mut attr, mask) };
+        check("ibv_modify_qp", rc).map_err(|e| e.on(context.name()))
     }
 }
 
@@ -119,8 +156,11 @@ impl Drop for Qp {
     fn drop(&mut self) {
         // SAFETY: flows of this pair held an Arc of it and are gone; after this the card no
         // longer touches what was posted.
-        let rc = unsafe { (self.pd.context.library().ibv_destroy_qp)(self.as_raw()) };
-        debug_assert!(check("ibv_destroy_qp", rc).is_ok());
+        let rc = unsafe { (self.context().library().ibv_destroy_qp)(self.as_raw()) };
+        if rc != 0 {
+            // The card may still write into the buffers: their memory must stay for ever.
+            std::mem::forget(self.mr.clone());
+        }
     }
 }
 

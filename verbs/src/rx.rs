@@ -1,24 +1,25 @@
 //! Receiving: completion → window → buffers posted again in one list.
 
+use std::mem::ManuallyDrop;
 use std::os::fd::BorrowedFd;
 use std::ptr::null_mut;
 use std::sync::Arc;
 
-use linerate_common::clock::now_ns;
 use linerate_common::pool::FrameCache;
 use linerate_common::{
     Buf, BufRx, ClockInfo, Clocked, Error, ErrorKind, FlowSpec, FrameRx, MAX_BURST, RuleId,
     RxFlags, RxFrame, RxMeta, RxStats, SetupError, Steer, Waitable,
 };
-use linerate_ibverbs_sys::{self as sys, inline};
+use linerate_ibverbs_sys as sys;
 
-use crate::clock::StampClock;
+use crate::clock::{StampClock, read_counter};
 use crate::counter::NoBuffer;
 use crate::cq::Completion;
-use crate::event::Events;
-use crate::flow::{Flow, FlowMode};
+use crate::event::Watch;
+use crate::flow::FlowRule;
 use crate::memory::Mr;
-use crate::qp::Qp;
+use crate::queue::RecvQueue;
+use crate::steering::Steering;
 
 /// One frame of the open window.
 #[derive(Debug, Clone, Copy)]
@@ -28,34 +29,42 @@ struct Slot {
     meta: RxMeta,
 }
 
-/// The receive queue of a port: one queue pair that only receives.
+/// A receive queue of a port: a queue pair that only receives, or one of the work queues that
+/// frames are spread over.
+///
+/// * **Empty polls** make no system call. What the device says about its link and its own health
+///   is read by [`stats`](FrameRx::stats), by arming, and by any other queue of the device; once
+///   something is wrong, empty polls give it as an error until it passes: `LinkDown`, `QueueLost`
+///   or `DeviceGone`. Frames that are there come first.
+/// * **Marks.** [`RxMeta::mark`] is the [`RuleId`] of the flow that selected the frame, on cards
+///   with flow tags. Rules for all frames carry none.
+/// * **Losses**: `no_buffer` is the port's counter (see [`NoBuffer`]), `truncated` and
+///   `malformed` are error completions, `ring_lapped` frames that were waiting when the queue
+///   had to be reset.
 #[derive(Debug)]
 pub struct VerbsRx {
-    // Order of fields is order of dropping: the kernel refuses to destroy a queue pair that has
-    // flows, and the frames may go back to the pool only after the pair is gone.
-    flows: Vec<(RuleId, Flow)>,
-    qp: Arc<Qp>,
-    cache: FrameCache,
-    mr: Arc<Mr>,
-    events: Arc<Events>,
-    mode: FlowMode,
-    next_rule: u32,
+    // Order of fields is order of dropping: flows before the queue they point to.
+    flows: Arc<Steering>,
+    queue: RecvQueue,
+    cache: ManuallyDrop<FrameCache>,
+    watch: Watch,
     clock: StampClock,
-    /// When the counter behind raw stamps was last read, ns.
-    anchored_ns: u64,
     base: *mut u8,
     frame_bytes: usize,
-    /// Where in a frame the card begins to write.
-    headroom: usize,
-    /// Buffers the queue pair holds at most, and holds now.
+    /// Where in a frame the card begins to write, and how much of it is not the frame's.
+    write_at: usize,
+    prefix: usize,
+    /// Buffers the queue holds at most, and holds now.
     depth: u32,
     posted: u32,
-    window: [Slot; MAX_BURST],
+    window: Box<[Slot; MAX_BURST]>,
     len: usize,
-    /// The queue pair fell into the error state; told after the window at hand.
+    /// The queue fell into the error state; told after the window at hand.
     failed: Option<Error>,
-    requests: Vec<sys::ibv_recv_wr>,
-    pieces: Vec<sys::ibv_sge>,
+    done: Box<[Completion; MAX_BURST]>,
+    /// A list of requests, linked once; posting cuts it to length.
+    requests: Box<[sys::ibv_recv_wr]>,
+    pieces: Box<[sys::ibv_sge]>,
     recover_by_itself: bool,
     no_buffer: NoBuffer,
     /// What the counter showed when the queue was opened.
@@ -63,103 +72,127 @@ pub struct VerbsRx {
     stats: RxStats,
 }
 
-// SAFETY: the queue owns its queue pair's receive side; the base pointer is into the pool's region,
-// which the registration keeps mapped.
+// SAFETY: the queue owns its receive side; the pointers are into the pool's region, which the
+// registration keeps mapped, and into lists of its own on the heap.
 unsafe impl Send for VerbsRx {}
 
 /// What [`VerbsRx::new`] is made of.
 pub(crate) struct Parts {
-    pub(crate) qp: Arc<Qp>,
+    pub(crate) queue: RecvQueue,
+    pub(crate) flows: Arc<Steering>,
     pub(crate) cache: FrameCache,
     pub(crate) mr: Arc<Mr>,
-    pub(crate) events: Arc<Events>,
-    pub(crate) mode: FlowMode,
+    pub(crate) watch: Watch,
     pub(crate) clock: StampClock,
+    /// Bytes that the card puts in front of each frame.
+    pub(crate) prefix: usize,
+    pub(crate) slots: u32,
     pub(crate) no_buffer: NoBuffer,
     pub(crate) recover: bool,
 }
 
 impl VerbsRx {
-    /// Posts buffers and makes the pair ready. Flows are added after this.
+    /// Posts buffers and makes the queue ready. Flows are added after this.
     pub(crate) fn new(parts: Parts) -> Result<Self, SetupError> {
         let pool = parts.cache.pool().clone();
         let request =
             sys::ibv_recv_wr { wr_id: 0, next: null_mut(), sg_list: null_mut(), num_sge: 1 };
+        // More may be granted than was asked for; but no more than the completion queue holds.
+        let depth = parts.slots.min(parts.queue.cq().capacity()).min(pool.frames());
+        let slot = Slot { id: 0, len: 0, meta: RxMeta::plain(0) };
+        let write_at = pool.headroom().saturating_sub(parts.prefix);
+        let room = (pool.frame_bytes() - write_at) as u32;
+        let piece = sys::ibv_sge { addr: 0, length: room, lkey: parts.mr.lkey() };
         let mut rx = Self {
-            flows: Vec::new(),
-            depth: parts.qp.granted.max_recv_wr.min(pool.frames()),
-            qp: parts.qp,
-            mr: parts.mr,
-            events: parts.events,
-            mode: parts.mode,
-            next_rule: 1,
+            flows: parts.flows,
+            queue: parts.queue,
+            watch: parts.watch,
             clock: parts.clock,
-            anchored_ns: 0,
             base: pool.region().as_ptr(),
             frame_bytes: pool.frame_bytes(),
-            headroom: pool.headroom(),
-            cache: parts.cache,
+            write_at,
+            prefix: parts.prefix,
+            cache: ManuallyDrop::new(parts.cache),
+            depth,
             posted: 0,
-            window: [Slot { id: 0, len: 0, meta: RxMeta::plain(0) }; MAX_BURST],
+            window: Box::new([slot; MAX_BURST]),
             len: 0,
             failed: None,
-            requests: vec![request; MAX_BURST],
-            pieces: vec![sys::ibv_sge::default(); MAX_BURST],
+            done: Box::new([Completion::default(); MAX_BURST]),
+            requests: vec![request; MAX_BURST].into(),
+            pieces: vec![piece; MAX_BURST].into(),
             recover_by_itself: parts.recover,
             no_buffer_before: parts.no_buffer.read(),
             no_buffer: parts.no_buffer,
             stats: RxStats::default(),
         };
+        for i in 0..MAX_BURST {
+            rx.requests[i].sg_list = &raw mut rx.pieces[i];
+            if i + 1 < MAX_BURST {
+                rx.requests[i].next = &raw mut rx.requests[i + 1];
+            }
+        }
         rx.start()?;
+        read_counter(&mut rx.clock, rx.queue.context());
         Ok(rx)
     }
 
-    /// INIT, buffers, ready.
+    /// Buffers, and ready.
     fn start(&mut self) -> Result<(), SetupError> {
-        self.qp.to_init()?;
+        self.queue.to_init()?;
+        let mut refused = 0;
         while self.posted < self.depth {
             let before = self.posted;
-            self.post(MAX_BURST);
+            refused = self.top_up();
             if self.posted == before {
                 break;
             }
         }
         if self.posted == 0 {
-            return Err(SetupError::os("ibv_post_recv", libc::ENOMEM)
-                .remedy("give the port a pool with free frames"));
+            return Err(if refused != 0 {
+                SetupError::os("ibv_post_recv", refused)
+            } else {
+                SetupError::os("ibv_post_recv", libc::ENOMEM)
+                    .remedy("give the port a pool with free frames")
+            });
         }
-        self.qp.to_ready()
+        self.queue.to_ready()
     }
 
-    /// Posts up to `max` fresh buffers as one list, with one doorbell. What the card does not
-    /// take goes back to the cache: of a list that fails, all before the bad one are posted.
+    /// Posts fresh buffers as one list, as many as a burst. Gives the card's errno.
     #[inline]
-    fn post(&mut self, max: usize) {
-        let want = (self.depth - self.posted).min(max.min(MAX_BURST) as u32);
+    fn top_up(&mut self) -> i32 {
+        let want = (self.depth - self.posted).min(MAX_BURST as u32) as usize;
         let mut n = 0;
-        while n < want as usize {
+        while n < want {
             let Some(id) = self.cache.alloc() else { break };
-            let offset = id as usize * self.frame_bytes + self.headroom;
-            self.pieces[n] = sys::ibv_sge {
-                addr: self.base as u64 + offset as u64,
-                length: (self.frame_bytes - self.headroom) as u32,
-                lkey: self.mr.lkey(),
-            };
-            self.requests[n].wr_id = u64::from(id);
+            self.fill(n, id);
             n += 1;
         }
+        self.post(n)
+    }
+
+    /// Makes request `i` one for buffer `id`.
+    #[inline]
+    fn fill(&mut self, i: usize, id: u32) {
+        let offset = id as usize * self.frame_bytes + self.write_at;
+        self.pieces[i].addr = self.base as u64 + offset as u64;
+        self.requests[i].wr_id = u64::from(id);
+    }
+
+    /// Posts the first `n` requests with one doorbell; their buffers are lent. What the card does
+    /// not take goes back to the cache: of a list that fails, all before the bad one are posted.
+    #[inline]
+    fn post(&mut self, n: usize) -> i32 {
         if n == 0 {
-            return;
+            return 0;
         }
-        for i in 0..n {
-            self.requests[i].sg_list = &raw mut self.pieces[i];
-            let next = if i + 1 < n { &raw mut self.requests[i + 1] } else { null_mut() };
-            self.requests[i].next = next;
-        }
+        let after = std::mem::replace(&mut self.requests[n - 1].next, null_mut());
         let mut bad = null_mut();
-        // SAFETY: a live pair; a list of `n` requests, each of one piece inside registered memory
-        // that is lent to the card until its completion.
-        let rc = unsafe { inline::post_recv(self.qp.as_raw(), &mut self.requests[0], &mut bad) };
+        // SAFETY: a live queue; a list of `n` requests, each of one piece inside registered
+        // memory that is lent to the card until its completion.
+        let rc = unsafe { self.queue.post(&mut self.requests[0], &mut bad) };
+        self.requests[n - 1].next = after;
         let mut taken = n;
         if rc != 0 {
             let first = self.requests.as_ptr();
@@ -169,18 +202,18 @@ impl VerbsRx {
             }
         }
         self.posted += taken as u32;
+        rc.abs()
     }
 
-    /// Sorts completions into frames, bad frames and trouble.
+    /// Sorts a completion into the window, the counters or trouble.
     #[inline]
-    fn accept(&mut self, done: &Completion, now_ns: u64) -> Result<(), Error> {
-        self.posted = self.posted.saturating_sub(1);
+    fn accept(&mut self, done: Completion) -> Result<(), Error> {
         let id = done.wr_id as u32;
-        let known = done.wr_id <= u64::from(u32::MAX) && self.cache.is_lent(id);
-        if !known {
+        if done.wr_id > u64::from(u32::MAX) || !self.cache.is_lent(id) {
             // A completion for a buffer that is not posted: the card or its library is confused.
             return Err(Error::new(ErrorKind::QueueLost, "ibv_poll_cq"));
         }
+        self.posted = self.posted.saturating_sub(1);
         if done.status != sys::IBV_WC_SUCCESS {
             self.cache.free(id);
             match done.status {
@@ -190,13 +223,14 @@ impl VerbsRx {
             }
             return Err(Error::new(ErrorKind::QueueLost, "ibv_poll_cq"));
         }
-        let len = done.byte_len;
-        if len as usize > self.frame_bytes - self.headroom {
+        let written = done.byte_len as usize;
+        if written > self.frame_bytes - self.write_at || written < self.prefix {
             self.cache.free(id);
-            self.stats.truncated += 1;
+            self.stats.malformed += 1;
             return Ok(());
         }
-        let (ts_ns, mut flags) = self.clock.utc(done.stamp, now_ns);
+        let len = (written - self.prefix) as u32;
+        let (ts_ns, mut flags) = self.clock.utc(done.stamp);
         if done.wc_flags & sys::IBV_WC_IP_CSUM_OK != 0 {
             flags |= RxFlags::CSUM_OK;
         }
@@ -206,8 +240,9 @@ impl VerbsRx {
         Ok(())
     }
 
-    /// Puts a queue pair that fell into the error state back to work: RESET, INIT, fresh buffers,
-    /// ready. Frames that came meanwhile are lost; the card counts them (`rx_out_of_buffer`).
+    /// Puts a queue that fell into the error state back to work: RESET, fresh buffers, ready.
+    /// Frames that had arrived and were not read are lost (`ring_lapped`), and so are those that
+    /// come meanwhile (the card counts them).
     ///
     /// With [`Options::recover`](crate::Options::recover) (the default) the queue does this by
     /// itself.
@@ -216,83 +251,107 @@ impl VerbsRx {
     ///
     /// The card refuses: open the port anew.
     pub fn recover(&mut self) -> Result<(), Error> {
-        self.release_window();
+        self.release();
         let lost = |_: SetupError| Error::new(ErrorKind::QueueLost, "ibv_modify_qp");
-        // Once in RESET the card has let go of every buffer, completed or not. What it completed
-        // before is read first, so that no stale completion is taken for a new one.
-        self.qp.to_reset().map_err(lost)?;
-        let mut stale = [Completion::default(); MAX_BURST];
-        while self.qp.cq().poll(&mut stale)? > 0 {}
+        // In ERR nothing new is received; the providers throw away what is left in the
+        // completion queue at RESET, so it is counted before.
+        self.queue.to_error().map_err(lost)?;
+        self.discard_completions()?;
+        self.queue.to_reset().map_err(lost)?;
+        self.discard_completions()?;
+        self.watch.recovered();
+        // In RESET the card has let go of every buffer, completed or not.
         self.cache.reclaim();
         self.posted = 0;
+        self.failed = None;
         self.start().map_err(lost)
     }
 
-    /// What to do about a pair that fell into the error state.
+    fn discard_completions(&mut self) -> Result<(), Error> {
+        loop {
+            let n = self.queue.cq().poll(&mut self.done[..])?;
+            for done in &self.done[..n] {
+                match done.status {
+                    sys::IBV_WC_SUCCESS => self.stats.ring_lapped += 1,
+                    sys::IBV_WC_LOC_LEN_ERR => self.stats.truncated += 1,
+                    sys::IBV_WC_WR_FLUSH_ERR => {}
+                    _ => self.stats.malformed += 1,
+                }
+            }
+            if n == 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    /// What to do about a queue that fell into the error state.
     #[cold]
     fn recover_or_tell(&mut self, error: Error) -> Result<(), Error> {
-        self.events.drain();
-        self.events.error()?;
-        if self.recover_by_itself { self.recover() } else { Err(error) }
+        self.watch.drain();
+        match self.watch.error() {
+            Err(e) if e.kind != ErrorKind::LinkDown => return Err(e),
+            _ => {}
+        }
+        if self.recover_by_itself {
+            self.recover()
+        } else {
+            self.failed = Some(error);
+            Err(error)
+        }
+    }
+
+    /// An event was noted: reads the rest, and acts.
+    #[cold]
+    fn trouble(&mut self) -> Result<(), Error> {
+        self.watch.drain();
+        if self.watch.failed() {
+            self.recover_or_tell(Error::new(ErrorKind::QueueLost, "ibv_get_async_event"))?;
+        }
+        self.watch.error()
     }
 
     #[inline]
-    fn slot_bytes(&self, slot: &Slot) -> &[u8] {
-        let offset = slot.id as usize * self.frame_bytes + self.headroom;
+    fn show(&self, slot: &Slot) -> RxFrame<'_> {
+        let offset = slot.id as usize * self.frame_bytes + self.write_at + self.prefix;
         // SAFETY: `accept` checked that the frame fits its buffer and that the buffer was lent to
         // the card, which has completed it and does not write it again until it is posted.
-        unsafe { std::slice::from_raw_parts(self.base.add(offset), slot.len as usize) }
+        let bytes = unsafe { std::slice::from_raw_parts(self.base.add(offset), slot.len as usize) };
+        RxFrame { bytes, meta: slot.meta }
     }
 
-    #[inline]
-    fn release_window(&mut self) {
-        for i in 0..self.len {
-            // A frame that was taken is no longer lent: `free` leaves it alone.
-            self.cache.free(self.window[i].id);
-        }
-        self.len = 0;
-    }
-
-    /// Reads the counter behind raw stamps once a second.
-    #[inline]
-    fn keep_clock(&mut self, now: u64) {
-        if !self.clock.wants_anchor() || now.saturating_sub(self.anchored_ns) < 1_000_000_000 {
-            return;
-        }
-        let mut values = sys::ibv_values_ex {
-            comp_mask: sys::IBV_VALUES_MASK_RAW_CLOCK,
-            raw_clock: libc::timespec { tv_sec: 0, tv_nsec: 0 },
-        };
-        // SAFETY: a live context; providers put the whole counter into the ns field.
-        let rc = unsafe { inline::query_rt_values(self.qp.pd.context.as_raw(), &mut values) };
-        if rc == 0 {
-            self.clock.anchor(values.raw_clock.tv_nsec as u64, now_ns());
-            self.anchored_ns = now;
-        }
+    /// Steers a flow here in a way of its own: shared with the kernel, sniffed, all multicast, at
+    /// a priority. [`Steer::add`] uses the port's [`Options::mode`](crate::Options::mode).
+    ///
+    /// # Errors
+    ///
+    /// As [`Steer::add`].
+    pub fn add_rule(&mut self, rule: &FlowRule) -> Result<RuleId, SetupError> {
+        self.flows.add(rule, self.queue.cq().has_tags())
     }
 }
 
 impl FrameRx for VerbsRx {
     #[inline]
     fn acquire(&mut self, max: usize) -> Result<usize, Error> {
-        if self.len > 0 {
-            self.release();
-        }
+        self.release();
         if let Some(error) = self.failed.take() {
             self.recover_or_tell(error)?;
         }
-        let mut done = [Completion::default(); MAX_BURST];
-        let n = self.qp.cq().poll(&mut done[..max.min(MAX_BURST)])?;
+        let n = self.queue.cq().poll(&mut self.done[..max.min(MAX_BURST)])?;
         if n == 0 {
             if self.posted < self.depth {
-                self.post(MAX_BURST); // the pool was dry before
+                self.top_up(); // the pool was dry before
+            }
+            if !self.watch.is_quiet() {
+                self.trouble()?;
             }
             return Ok(0);
         }
-        let now = if self.clock.wants_now() { now_ns() } else { 0 };
-        self.keep_clock(now);
-        for entry in &done[..n] {
-            if let Err(error) = self.accept(entry, now) {
+        if self.clock.wants_anchor(self.done[n - 1].stamp) {
+            read_counter(&mut self.clock, self.queue.context());
+        }
+        for i in 0..n {
+            if let Err(error) = self.accept(self.done[i]) {
                 self.failed = Some(error);
             }
         }
@@ -306,8 +365,7 @@ impl FrameRx for VerbsRx {
 
     #[inline]
     fn frame(&self, i: usize) -> RxFrame<'_> {
-        let slot = &self.window[..self.len][i];
-        RxFrame { bytes: self.slot_bytes(slot), meta: slot.meta }
+        self.show(&self.window[..self.len][i])
     }
 
     #[inline]
@@ -315,16 +373,27 @@ impl FrameRx for VerbsRx {
         if self.len == 0 {
             return;
         }
-        for slot in &self.window[..self.len] {
-            self.stats.frames += 1;
-            self.stats.bytes += u64::from(slot.meta.wire_len);
+        // The same buffers go back to the card, without a way through the pool. A frame that was
+        // taken is no longer lent; a fresh one replaces it.
+        let mut n = 0;
+        for i in 0..self.len {
+            let Slot { id, meta, .. } = self.window[i];
+            self.stats.bytes += u64::from(meta.wire_len);
+            if self.cache.is_lent(id) {
+                self.fill(n, id);
+                n += 1;
+            }
         }
-        self.release_window();
-        self.post(MAX_BURST);
+        self.stats.frames += self.len as u64;
+        self.len = 0;
+        self.post(n);
+        if self.posted < self.depth {
+            self.top_up();
+        }
     }
 
     fn stats(&mut self) -> RxStats {
-        self.events.drain();
+        self.watch.drain();
         let lost = self.no_buffer.read().saturating_sub(self.no_buffer_before);
         // The device's counter may start again when its driver is reloaded; ours does not.
         self.stats.no_buffer = self.stats.no_buffer.max(lost);
@@ -332,14 +401,37 @@ impl FrameRx for VerbsRx {
     }
 
     fn waitable(&mut self) -> Option<&mut dyn Waitable> {
-        if self.qp.cq().has_channel() { Some(self) } else { None }
+        if self.queue.cq().has_channel() { Some(self) } else { None }
+    }
+
+    #[inline]
+    fn poll<F: FnMut(RxFrame<'_>)>(&mut self, max: usize, mut f: F) -> Result<usize, Error> {
+        let n = self.acquire(max)?;
+        if n == 0 {
+            return Ok(0);
+        }
+        // Nothing can be taken from within `f`: each buffer goes straight into the next list.
+        // When `f` panics the window is still open, and the next call recycles all of it.
+        let mut bytes = 0;
+        for i in 0..n {
+            let slot = self.window[i];
+            f(self.show(&slot));
+            bytes += u64::from(slot.len);
+            self.fill(i, slot.id);
+        }
+        self.len = 0;
+        self.stats.frames += n as u64;
+        self.stats.bytes += bytes;
+        self.post(n);
+        Ok(n)
     }
 }
 
 impl BufRx for VerbsRx {
     fn take(&mut self, i: usize) -> Option<Buf> {
+        let at = self.write_at + self.prefix;
         let slot = &mut self.window[..self.len][i];
-        let buf = self.cache.take(slot.id, self.headroom, slot.len as usize)?;
+        let buf = self.cache.take(slot.id, at, slot.len as usize)?;
         slot.len = 0; // the bytes are the buffer's alone now
         Some(buf)
     }
@@ -353,45 +445,34 @@ impl Clocked for VerbsRx {
 
 impl Waitable for VerbsRx {
     fn fd(&self) -> BorrowedFd<'_> {
-        self.qp.cq().wait_fd()
+        self.queue.cq().wait_fd()
     }
 
     fn arm(&mut self) -> Result<(), Error> {
-        self.events.drain();
-        self.events.error()?;
-        self.qp.cq().arm()
+        self.watch.drain();
+        self.watch.error()?;
+        self.queue.cq().arm()
     }
 }
 
 impl Steer for VerbsRx {
     fn add(&mut self, flow: &FlowSpec) -> Result<RuleId, SetupError> {
-        let rule = RuleId(self.next_rule);
-        let tag = self.qp.cq().has_tags().then_some(rule.0);
-        // A card may have no flow tags although its completions can carry them.
-        let flow = match Flow::create(&self.qp, flow, self.mode, tag) {
-            Err(e) if tag.is_some() && e.kind() == ErrorKind::Unsupported => {
-                Flow::create(&self.qp, flow, self.mode, None)?
-            }
-            other => other?,
-        };
-        self.flows.push((rule, flow));
-        self.next_rule += 1;
-        Ok(rule)
+        self.add_rule(&FlowRule::of(*flow).mode(self.flows.mode()))
     }
 
     fn remove(&mut self, rule: RuleId) -> Result<(), SetupError> {
-        let Some(at) = self.flows.iter().position(|(id, _)| *id == rule) else {
-            let what = format!("there is no rule {}", rule.0);
-            return Err(SetupError::new(ErrorKind::BadArgument, "ibv_destroy_flow", what));
-        };
-        self.flows.swap_remove(at);
-        Ok(())
+        self.flows.remove(rule)
     }
 }
 
 impl Drop for VerbsRx {
     fn drop(&mut self) {
-        // Stops the card before the fields go: flows, then the pair, then the frames.
-        let _ = self.qp.to_error();
+        let _ = self.queue.to_error();
+        if self.queue.to_reset().is_ok() {
+            // SAFETY: dropped once, here. In RESET the card has let go of every buffer, so they
+            // may go back to the pool.
+            unsafe { ManuallyDrop::drop(&mut self.cache) };
+        }
+        // Otherwise the card may still write into the frames: the pool does without them.
     }
 }

@@ -4,51 +4,101 @@
 //! The last request of every list is signalled, so nothing waits for traffic to come; inside
 //! longer runs every 32nd is, so that slots come back before the ring is full.
 
+use std::mem::ManuallyDrop;
 use std::ptr::null_mut;
 use std::sync::Arc;
 
 use linerate_common::pool::FrameCache;
-use linerate_common::{Buf, BufTx, Error, ErrorKind, FrameTx, MAX_BURST, SetupError, TxStats};
+use linerate_common::{
+    Buf, BufTx, ClockInfo, Clocked, Error, ErrorKind, FrameTx, MAX_BURST, NO_TS, RxFlags,
+    SetupError, TxStamp, TxStamps, TxStats,
+};
 use linerate_ibverbs_sys::{self as sys, inline};
 
+use crate::clock::{StampClock, read_counter};
 use crate::cq::Completion;
-use crate::event::Events;
+use crate::event::Watch;
 use crate::memory::Mr;
 use crate::qp::Qp;
+use crate::ud::Route;
 
 /// Signalled at least every so many requests.
 const SIGNAL_EVERY: u32 = 32;
 
+/// The call that hands requests to the card.
+const POST: &str = "ibv_post_send";
+
+/// mlx5 copies this many bytes of each frame's headers into its request and refuses shorter
+/// frames. They are filled up with zeros; on the wire every frame has at least 60 bytes anyway.
+const MIN_BYTES: usize = 18;
+
+/// A frame between its commit and its completion.
+#[derive(Debug, Clone, Copy, Default)]
+struct InFlight {
+    id: u32,
+    /// Its number among all committed frames.
+    seq: u64,
+}
+
 /// The transmit queue of a port: one queue pair that only sends.
+///
+/// * **Commit** only links a request; the 64th of a list posts it, and so does the kick.
+/// * **Short frames** of less than 18 bytes are filled up with zeros.
+/// * **Errors.** An error completion stops the pair: that frame and those behind it count as
+///   `failed`, and the pair is reset. With [`Options::recover`](crate::Options::recover) off, or
+///   when the card refuses, `kick` gives `QueueLost` until [`recover`](Self::recover). What a
+///   post call refuses counts as `refused`; `kick` gives the card's errno.
+/// * **Link.** While the card says that the link is down, `kick` gives `LinkDown` and what was
+///   committed stays queued; `DeviceGone` stays.
+/// * **Stamps** ([`TxStamps`], with [`Options::tx_timestamps`](crate::Options::tx_timestamps)):
+///   when the card completed the request, just behind the last bit. Without the option or the
+///   card's support all are [`NO_TS`].
 #[derive(Debug)]
 pub struct VerbsTx {
-    // Order of fields is order of dropping: the frames go back to the pool after the pair is gone.
     qp: Arc<Qp>,
-    cache: FrameCache,
-    mr: Arc<Mr>,
-    events: Arc<Events>,
+    cache: ManuallyDrop<FrameCache>,
+    watch: Watch,
+    clock: StampClock,
     base: *mut u8,
     frame_bytes: usize,
     headroom: usize,
     max_len: usize,
+    min_len: usize,
     inline_bytes: usize,
-    /// The frame reserved and its length.
-    reserved: Option<(u32, usize)>,
-    /// Frames in the order they were committed; `head` and `tail` count for ever.
-    in_flight: Box<[u32]>,
+    /// Flags of every request.
+    flags: u32,
+    signal_every: u32,
+    /// Whom datagrams go to; raw frames say so themselves.
+    _route: Option<Route>,
+    /// A frame taken from the cache to be written into, and the length it was reserved with:
+    /// 0 when nothing is reserved.
+    slot: Option<u32>,
+    reserved: usize,
+    /// Frames in the order they were committed, a power of two of them; `head`, `posted` and
+    /// `tail` count for ever.
+    in_flight: Box<[InFlight]>,
+    slots: u64,
     head: u64,
     /// Posted up to here; from here to `tail` committed only.
     posted: u64,
     tail: u64,
+    /// Frames ever committed.
+    committed: u64,
     since_signal: u32,
-    requests: Vec<sys::ibv_send_wr>,
-    pieces: Vec<sys::ibv_sge>,
-    recover: bool,
+    /// A list of requests, linked once; posting cuts it to length.
+    requests: Box<[sys::ibv_send_wr]>,
+    pieces: Box<[sys::ibv_sge]>,
+    done: Box<[Completion; MAX_BURST]>,
+    recover_by_itself: bool,
+    /// The pair stopped and was not brought back.
+    broken: Option<Error>,
+    /// What a full list met when it was posted from within a commit, for the next kick.
+    refused: Option<Error>,
     stats: TxStats,
 }
 
-// SAFETY: the queue owns its queue pair's send side; the base pointer is into the pool's region,
-// which the registration keeps mapped.
+// SAFETY: the queue owns its queue pair's send side; the pointers are into the pool's region,
+// which the registration keeps mapped, and into lists of its own on the heap.
 unsafe impl Send for VerbsTx {}
 
 /// What [`VerbsTx::new`] is made of.
@@ -56,8 +106,15 @@ pub(crate) struct Parts {
     pub(crate) qp: Arc<Qp>,
     pub(crate) cache: FrameCache,
     pub(crate) mr: Arc<Mr>,
-    pub(crate) events: Arc<Events>,
+    pub(crate) watch: Watch,
+    pub(crate) clock: StampClock,
     pub(crate) max_len: usize,
+    pub(crate) slots: u32,
+    /// Every completion carries a stamp that the caller wants to see.
+    pub(crate) stamps: bool,
+    /// The card fills in checksums.
+    pub(crate) checksums: bool,
+    pub(crate) route: Option<Route>,
     pub(crate) recover: bool,
 }
 
@@ -66,40 +123,102 @@ impl VerbsTx {
         parts.qp.to_init()?;
         parts.qp.to_ready()?;
         let pool = parts.cache.pool().clone();
-        let slots = parts.qp.granted.max_send_wr.max(1) as usize;
+        // More may be granted than was asked for; but no more than the completion queue holds.
+        let granted = parts.qp.granted.max_send_wr.max(1);
+        let slots = parts.slots.min(granted).min(parts.qp.cq().capacity().max(1));
         // SAFETY: all-zero is a value of this plain struct.
-        let request: sys::ibv_send_wr = unsafe { std::mem::zeroed() };
-        Ok(Self {
+        let mut request: sys::ibv_send_wr = unsafe { std::mem::zeroed() };
+        request.num_sge = 1;
+        request.opcode = sys::IBV_WR_SEND;
+        if let Some(route) = &parts.route {
+            request.wr = route.request();
+        }
+        let lkey = parts.mr.lkey();
+        let piece = sys::ibv_sge { addr: 0, length: 0, lkey };
+        let mut tx = Self {
             base: pool.region().as_ptr(),
             frame_bytes: pool.frame_bytes(),
             headroom: pool.headroom(),
             max_len: parts.max_len.min(pool.frame_bytes() - pool.headroom()),
+            min_len: if parts.route.is_some() { 0 } else { MIN_BYTES },
             inline_bytes: parts.qp.granted.max_inline_data as usize,
-            reserved: None,
-            in_flight: vec![0; slots].into_boxed_slice(),
+            flags: if parts.checksums { sys::IBV_SEND_IP_CSUM } else { 0 },
+            signal_every: if parts.stamps { 1 } else { SIGNAL_EVERY },
+            _route: parts.route,
+            slot: None,
+            reserved: 0,
+            in_flight: vec![InFlight::default(); slots.next_power_of_two() as usize].into(),
+            slots: u64::from(slots),
             head: 0,
             posted: 0,
             tail: 0,
+            committed: 0,
             since_signal: 0,
-            requests: vec![request; MAX_BURST],
-            pieces: vec![sys::ibv_sge::default(); MAX_BURST],
-            recover: parts.recover,
+            requests: vec![request; MAX_BURST].into(),
+            pieces: vec![piece; MAX_BURST].into(),
+            done: Box::new([Completion::default(); MAX_BURST]),
+            recover_by_itself: parts.recover,
+            broken: None,
+            refused: None,
             stats: TxStats::default(),
             qp: parts.qp,
-            cache: parts.cache,
-            mr: parts.mr,
-            events: parts.events,
-        })
+            cache: ManuallyDrop::new(parts.cache),
+            watch: parts.watch,
+            clock: parts.clock,
+        };
+        for i in 0..MAX_BURST {
+            tx.requests[i].sg_list = &raw mut tx.pieces[i];
+            if i + 1 < MAX_BURST {
+                tx.requests[i].next = &raw mut tx.requests[i + 1];
+            }
+        }
+        read_counter(&mut tx.clock, tx.qp.context());
+        Ok(tx)
     }
 
     #[inline]
-    fn slots(&self) -> u64 {
-        self.in_flight.len() as u64
+    fn in_flight(&mut self, n: u64) -> &mut InFlight {
+        let mask = self.in_flight.len() - 1;
+        &mut self.in_flight[n as usize & mask]
     }
 
+    /// Is there no room for one more beside `held` that are promised, in the ring or in the list?
     #[inline]
-    fn is_full(&self) -> bool {
-        self.tail - self.head >= self.slots()
+    fn is_full(&mut self, held: u64) -> bool {
+        let list_is_full = |tx: &Self| tx.tail - tx.posted + held >= MAX_BURST as u64;
+        if list_is_full(self) {
+            self.post_early();
+            if list_is_full(self) {
+                return true;
+            }
+        }
+        let ring_is_full = |tx: &Self| tx.tail - tx.head + held >= tx.slots;
+        ring_is_full(self) && {
+            self.reap();
+            ring_is_full(self)
+        }
+    }
+
+    /// Posts before the kick asks for it. What the card refuses is told there.
+    fn post_early(&mut self) {
+        match self.post() {
+            // A link that is down or a pair that stopped is told when the kick meets it.
+            Err(error) if error.op == POST => _ = self.refused.get_or_insert(error),
+            _ => {}
+        }
+    }
+
+    /// Fills a frame up to the shortest that cards take; gives its length.
+    #[inline]
+    fn pad(&mut self, id: u32, offset: usize, len: usize) -> usize {
+        if len >= self.min_len {
+            return len;
+        }
+        let start = id as usize * self.frame_bytes + offset + len;
+        // SAFETY: the frame is ours, and the caller checked that so many bytes fit behind
+        // `offset`.
+        unsafe { self.base.add(start).write_bytes(0, self.min_len - len) };
+        self.min_len
     }
 
     /// Appends one frame to the list; posts it when it is as long as a burst.
@@ -107,31 +226,25 @@ impl VerbsTx {
     fn queue(&mut self, id: u32, offset: usize, len: usize) {
         let at = (self.tail - self.posted) as usize;
         let start = id as usize * self.frame_bytes + offset;
-        self.pieces[at] = sys::ibv_sge {
-            addr: self.base as u64 + start as u64,
-            length: len as u32,
-            lkey: self.mr.lkey(),
-        };
+        self.pieces[at].addr = self.base as u64 + start as u64;
+        self.pieces[at].length = len as u32;
         let request = &mut self.requests[at];
         request.wr_id = self.tail;
-        request.num_sge = 1;
-        request.opcode = sys::IBV_WR_SEND;
-        request.send_flags = 0;
+        request.send_flags = self.flags;
         if len <= self.inline_bytes {
             request.send_flags |= sys::IBV_SEND_INLINE;
         }
         self.since_signal += 1;
-        if self.since_signal == SIGNAL_EVERY {
+        if self.since_signal >= self.signal_every {
             request.send_flags |= sys::IBV_SEND_SIGNALED;
             self.since_signal = 0;
         }
-        let slot = (self.tail % self.slots()) as usize;
-        self.in_flight[slot] = id;
+        *self.in_flight(self.tail) = InFlight { id, seq: self.committed };
         self.tail += 1;
+        self.committed += 1;
         self.stats.bytes += len as u64;
         if at + 1 == MAX_BURST {
-            // A full list goes out now. Its errors show at the next kick, as completions.
-            let _ = self.post();
+            self.post_early();
         }
     }
 
@@ -141,29 +254,34 @@ impl VerbsTx {
         if n == 0 {
             return Ok(());
         }
-        for i in 0..n {
-            self.requests[i].sg_list = &raw mut self.pieces[i];
-            let next = if i + 1 < n { &raw mut self.requests[i + 1] } else { null_mut() };
-            self.requests[i].next = next;
+        if let Some(error) = self.broken {
+            return Err(error);
+        }
+        if !self.watch.is_quiet() {
+            self.watch.drain();
+            self.watch.error()?;
         }
         self.requests[n - 1].send_flags |= sys::IBV_SEND_SIGNALED;
         self.since_signal = 0;
+        let after = std::mem::replace(&mut self.requests[n - 1].next, null_mut());
         let mut bad = null_mut();
         // SAFETY: a live pair; a list of `n` requests, each of one piece inside registered memory
         // that is lent to the card until its completion; lengths were checked.
         let rc = unsafe { inline::post_send(self.qp.as_raw(), &mut self.requests[0], &mut bad) };
+        self.requests[n - 1].next = after;
         if rc == 0 {
             self.posted = self.tail;
             self.stats.frames += n as u64;
             return Ok(());
         }
         // All before the bad request are on their way; the bad one and those behind it are lost,
-        // under a name.
+        // under a name. If the last that was posted is not signalled, its slot comes back with a
+        // later one.
         let first = self.requests.as_ptr();
         let taken = (0..n).find(|i| std::ptr::eq(bad, first.wrapping_add(*i))).unwrap_or(0);
         for _ in taken..n {
             self.tail -= 1;
-            let id = self.in_flight[(self.tail % self.slots()) as usize];
+            let id = self.in_flight(self.tail).id;
             self.cache.free(id);
             self.stats.refused += 1;
         }
@@ -172,43 +290,112 @@ impl VerbsTx {
         }
         self.posted = self.tail;
         self.stats.frames += taken as u64;
-        Err(Error::os("ibv_post_send", rc.abs()))
+        Err(Error::os(POST, rc.abs()))
     }
 
-    /// Takes back the frames up to and including the request numbered `last`.
-    fn complete(&mut self, last: u64, failed: bool) -> usize {
+    /// Takes back the frames up to and including the request numbered by `done`, and shows each
+    /// with its stamp.
+    #[inline]
+    fn complete(&mut self, done: Completion, show: &mut impl FnMut(TxStamp)) -> usize {
+        let last = done.wr_id;
         if last < self.head || last >= self.posted {
             return 0; // not a number of ours that is in flight
         }
+        let failed = done.status != sys::IBV_WC_SUCCESS;
         let n = last + 1 - self.head;
-        for seq in self.head..=last {
-            self.cache.free(self.in_flight[(seq % self.slots()) as usize]);
+        for number in self.head..=last {
+            let InFlight { id, seq } = *self.in_flight(number);
+            self.cache.free(id);
+            let (ts_ns, flags) = if number == last && !failed {
+                self.clock.utc(done.stamp)
+            } else {
+                (NO_TS, RxFlags::NONE)
+            };
+            show(TxStamp { seq, ts_ns, flags });
         }
         self.head = last + 1;
         self.stats.completed += n;
-        if failed {
-            self.stats.failed += 1;
-        }
+        self.stats.failed += u64::from(failed);
         n as usize
     }
 
+    /// Reads all completions. The second value says whether one was an error.
+    #[inline]
+    fn collect(&mut self, show: &mut impl FnMut(TxStamp)) -> (usize, bool) {
+        let (mut freed, mut error) = (0, false);
+        loop {
+            let n = match self.qp.cq().poll(&mut self.done[..]) {
+                Ok(n) => n,
+                Err(e) => {
+                    self.broken = Some(e);
+                    return (freed, false);
+                }
+            };
+            if n > 0 && self.clock.wants_anchor(self.done[n - 1].stamp) {
+                read_counter(&mut self.clock, self.qp.context());
+            }
+            for i in 0..n {
+                let done = self.done[i];
+                error |= done.status != sys::IBV_WC_SUCCESS;
+                freed += self.complete(done, show);
+            }
+            if n < MAX_BURST {
+                return (freed, error);
+            }
+        }
+    }
+
+    #[inline]
+    fn reap_and_show(&mut self, show: &mut impl FnMut(TxStamp)) -> usize {
+        let (freed, error) = self.collect(show);
+        if error { freed + self.mend(show) } else { freed }
+    }
+
+    /// After an error completion: back to work, or the error for the next kick.
+    #[cold]
+    fn mend(&mut self, show: &mut impl FnMut(TxStamp)) -> usize {
+        self.watch.drain();
+        let error = match self.watch.error() {
+            Err(e) if e.kind != ErrorKind::LinkDown => e,
+            _ if !self.recover_by_itself => Error::new(ErrorKind::QueueLost, "ibv_poll_cq"),
+            _ => match self.reset(show) {
+                Ok(freed) => return freed,
+                Err(e) => e,
+            },
+        };
+        self.broken = Some(error);
+        0
+    }
+
+    /// RESET, ready. What was in flight and has not completed counts as failed.
+    fn reset(&mut self, show: &mut impl FnMut(TxStamp)) -> Result<usize, Error> {
+        let lost = |_: SetupError| Error::new(ErrorKind::QueueLost, "ibv_modify_qp");
+        // What has completed by now is told apart from what has not.
+        let (mut freed, _) = self.collect(show);
+        self.qp.to_reset().map_err(lost)?;
+        while self.qp.cq().poll(&mut self.done[..])? > 0 {}
+        while self.head < self.posted {
+            let flushed = Completion {
+                wr_id: self.head,
+                status: sys::IBV_WC_WR_FLUSH_ERR,
+                ..Completion::default()
+            };
+            freed += self.complete(flushed, show);
+        }
+        self.watch.recovered();
+        self.qp.to_init().and_then(|()| self.qp.to_ready()).map_err(lost)?;
+        self.broken = None;
+        Ok(freed)
+    }
+
     /// Brings the queue pair back from the error state: RESET, ready. What was in flight counts
-    /// as failed.
+    /// as failed; what was committed and not kicked is still there.
     ///
     /// # Errors
     ///
     /// The card refuses: open the port anew.
     pub fn recover(&mut self) -> Result<(), Error> {
-        let lost = |_: SetupError| Error::new(ErrorKind::QueueLost, "ibv_modify_qp");
-        let in_flight = self.posted - self.head;
-        self.qp.to_reset().map_err(lost)?;
-        let mut stale = [Completion::default(); MAX_BURST];
-        while self.qp.cq().poll(&mut stale)? > 0 {}
-        if in_flight > 0 {
-            self.complete(self.posted - 1, false);
-            self.stats.failed += in_flight;
-        }
-        self.qp.to_init().and_then(|()| self.qp.to_ready()).map_err(lost)
+        self.reset(&mut |_| {}).map(|_| ())
     }
 }
 
@@ -219,90 +406,91 @@ impl FrameTx for VerbsTx {
 
     #[inline]
     fn room(&self) -> usize {
-        (self.slots() - (self.tail - self.head)) as usize
+        (self.slots - (self.tail - self.head)) as usize
     }
 
     #[inline]
     fn reserve(&mut self, len: usize) -> Option<&mut [u8]> {
-        if len == 0 || len > self.max_len {
+        self.reserved = 0;
+        if len == 0 || len > self.max_len || self.is_full(0) {
             return None;
         }
-        if self.is_full() && self.reap() == 0 {
-            return None;
+        if self.slot.is_none() {
+            self.slot = self.cache.alloc();
         }
-        let id = self.cache.peek()?;
-        self.reserved = Some((id, len));
+        let id = self.slot?;
+        self.reserved = len;
         let start = id as usize * self.frame_bytes + self.headroom;
-        // SAFETY: the frame is free: neither the card nor a window nor a `Buf` has it. The length
-        // fits behind the headroom, and the borrow of `self` keeps it from being lent meanwhile.
+        // SAFETY: the frame is out of the cache and not with the card: only `slot` names it. The
+        // length fits behind the headroom, and the borrow of `self` keeps it from being lent.
         Some(unsafe { std::slice::from_raw_parts_mut(self.base.add(start), len) })
     }
 
     #[inline]
     fn commit(&mut self, len: usize) {
-        let reserved = self.reserved.take();
+        let reserved = std::mem::take(&mut self.reserved);
         if len == 0 {
             return;
         }
-        let Some((_, room)) = reserved else { panic!("commit without a reserved slot") };
-        assert!(len <= room, "commit of {len} bytes into a slot of {room}");
-        // The frame that `reserve` peeked at is still the next one: nothing was taken since.
-        if let Some(id) = self.cache.alloc() {
-            self.queue(id, self.headroom, len);
-        }
+        assert!(len <= reserved, "commit of {len} bytes into a slot of {reserved}");
+        let Some(id) = self.slot.take() else { return };
+        let padded = self.pad(id, self.headroom, len);
+        self.queue(id, self.headroom, padded);
     }
 
     #[inline]
     fn kick(&mut self) -> Result<(), Error> {
-        self.post()
+        let posted = self.post();
+        match self.refused.take() {
+            Some(error) => Err(error),
+            None => posted,
+        }
     }
 
     fn reap(&mut self) -> usize {
-        let mut freed = 0;
-        let mut broken = false;
-        loop {
-            let mut done = [Completion::default(); MAX_BURST];
-            let Ok(n) = self.qp.cq().poll(&mut done) else { return freed };
-            for entry in &done[..n] {
-                let failed = entry.status != sys::IBV_WC_SUCCESS;
-                broken |= failed;
-                freed += self.complete(entry.wr_id, failed);
-            }
-            if n < MAX_BURST {
-                break;
-            }
-        }
-        if broken {
-            self.events.drain();
-            if self.recover && self.events.error().is_ok() {
-                // When the card refuses, the next kick reports it.
-                let _ = self.recover();
-            }
-        }
-        freed
+        self.reap_and_show(&mut |_| {})
     }
 
     fn stats(&mut self) -> TxStats {
-        self.events.drain();
+        self.watch.drain();
         self.stats
     }
 }
 
 impl BufTx for VerbsTx {
     fn push(&mut self, buf: Buf) -> Result<(), Buf> {
-        if buf.is_empty() || buf.len() > self.max_len || (self.is_full() && self.reap() == 0) {
+        let held = u64::from(self.reserved > 0);
+        let no_room = buf.offset() + self.min_len > self.frame_bytes;
+        if buf.is_empty() || buf.len() > self.max_len || no_room || self.is_full(held) {
             return Err(buf);
         }
         let (id, offset, len) = self.cache.accept(buf)?;
-        self.reserved = None;
-        self.queue(id, offset, len);
+        let padded = self.pad(id, offset, len);
+        self.queue(id, offset, padded);
         Ok(())
+    }
+}
+
+impl TxStamps for VerbsTx {
+    fn reap_with(&mut self, mut f: &mut dyn FnMut(TxStamp)) -> usize {
+        self.reap_and_show(&mut f)
+    }
+}
+
+impl Clocked for VerbsTx {
+    fn clock(&self) -> ClockInfo {
+        self.clock.info()
     }
 }
 
 impl Drop for VerbsTx {
     fn drop(&mut self) {
-        // Stops the card before the fields go: the pair, then the frames.
         let _ = self.qp.to_error();
+        if self.qp.to_reset().is_ok() {
+            // SAFETY: dropped once, here. In RESET the card has let go of every frame, so they
+            // may go back to the pool.
+            unsafe { ManuallyDrop::drop(&mut self.cache) };
+        }
+        // Otherwise the card may still read the frames: the pool does without them.
     }
 }

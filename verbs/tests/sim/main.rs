@@ -6,4 +6,9 @@
 mod pair;
 mod conformance;
 mod faults;
+mod frames;
+mod offloads;
+mod recovery;
 mod setup_failures;
+mod spread;
+mod steering;

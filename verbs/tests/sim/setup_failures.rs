@@ -56,14 +56,54 @@ may_give_null!(ibv_create_cq(
 ) -> *mut ibv_cq);
 
 unsafe extern "C" fn ibv_modify_qp(qp: *mut ibv_qp, attr: *mut ibv_qp_attr, mask: c_int) -> c_int {
-    // Teardown moves a pair to ERR and ignores what comes of it: only the way up may fail.
+    // Only the way up may fail here: what becomes of a pair that cannot be stopped is another
+    // test's.
     // SAFETY: the caller's attributes.
-    let down = unsafe { (*attr).qp_state } == IBV_QPS_ERR;
+    let down = matches!(unsafe { (*attr).qp_state }, IBV_QPS_ERR | IBV_QPS_RESET);
     if !down && fails() {
         return libc::ENOMEM;
     }
     // SAFETY: the caller's promise, passed on.
     unsafe { (real().ibv_modify_qp)(qp, attr, mask) }
+}
+
+/// The same from below: what the provider is asked for, through whatever table, fails.
+#[test]
+fn every_object_may_be_refused_and_nothing_is_left_behind() {
+    let pair = pair_or_skip!();
+    let pool = Pool::builder().frames(256).huge(Huge::Never).lock(false).build().unwrap();
+    let mut options = Options::default();
+    (options.rx_slots, options.tx_slots, options.inline_bytes) = (32, 32, 0);
+    options.flows = vec![FlowSpec::ALL, "239.1.1.1:5000".parse().unwrap()];
+    options.pool = Some(pool.clone());
+    for (queues, least) in [(1, 13), (3, 20)] {
+        options.queues = queues;
+        let mut n = 0;
+        loop {
+            pair.a.faults().fail_call(n);
+            // SAFETY: a simulated device is valid for as long as the process lives.
+            let context = unsafe { Context::from_device(pair.library, pair.a.raw()) };
+            let opened = context.and_then(|context| open_on(&context, 1, &options));
+            let failed = pair.a.faults().call_failed();
+            match opened {
+                Ok(port) => {
+                    assert!(!failed, "call {n} failed and nobody noticed");
+                    drop(port);
+                }
+                Err(e) => {
+                    assert_eq!(e.errno(), libc::ENOMEM, "{e}");
+                    assert!(e.to_string().contains("simv0"), "{e}");
+                }
+            }
+            assert_eq!(pair.a.live_objects(), 0, "left behind when call {n} failed");
+            assert_eq!((pool.outstanding(), pool.free_frames()), (0, 256));
+            if !failed {
+                break;
+            }
+            n += 1;
+        }
+        assert!(n >= least, "only {n} calls could fail");
+    }
 }
 
 #[test]
