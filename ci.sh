@@ -2,7 +2,7 @@
 # Everything that must hold before a change lands, on a bare Debian machine with a Rust toolchain.
 #
 #   ./ci.sh            all of it (as root it installs what it needs and runs the kernel tests)
-#   ./ci.sh STEP ...   only these steps: fmt clippy docs test examples demo bpf msrv package
+#   ./ci.sh STEP ...   only these steps: fmt clippy docs test guest examples demo bpf msrv package
 #
 # Without root it runs what it can, and lists at the end what it skipped and why.
 set -euo pipefail
@@ -21,8 +21,12 @@ install_tools() {
   for pair in ip:iproute2 tshark:tshark clang:clang llvm-objdump:llvm strace:strace setpriv:util-linux; do
     command -v "${pair%%:*}" >/dev/null || want+=("${pair#*:}")
   done
+  # For the guest: what makes the machine, and what goes into it.
+  for pair in qemu-system-x86_64:qemu-system-x86 busybox:busybox-static modinfo:kmod cpio:cpio xz:xz-utils; do
+    [[ " ${steps[*]} " != *" guest "* ]] || command -v "${pair%%:*}" >/dev/null || want+=("${pair#*:}")
+  done
   [ -e /usr/include/bpf/bpf_helpers.h ] || want+=(libbpf-dev)
-  ldconfig -p 2>/dev/null | grep -q libibverbs.so.1 || want+=(libibverbs1)
+  ldconfig -p 2>/dev/null | grep -q libibverbs.so.1 || want+=(libibverbs1 ibverbs-providers)
   [ -e /usr/include/infiniband/verbs.h ] || want+=(libibverbs-dev)
   [ ${#want[@]} = 0 ] && return
   if ! $root || ! command -v apt-get >/dev/null; then skip "cannot install: ${want[*]} (needs root and apt)"; return; fi
@@ -43,6 +47,19 @@ step_clippy() {
 step_docs() { RUSTDOCFLAGS="-D warnings" cargo doc --quiet --workspace --no-deps --features linerate/full; }
 
 step_test() { cargo test --workspace --features linerate/full --no-fail-fast; }
+
+# The verbs queues over the kernel's RDMA stack, in a virtual machine of Debian packages.
+step_guest() {
+  local program status=0 start=$SECONDS
+  program=$(cargo test --quiet -p linerate-verbs --test soft_roce --no-run --message-format=json |
+    sed -n 's/.*"executable":"\([^"]*soft_roce[^"]*\)".*/\1/p' | tail -1)
+  tests/guest/run.sh "$program" --test-threads=1 2>&1 | tee target/guest.log || status=${PIPESTATUS[0]}
+  case $status in
+    0) echo "guest: $((SECONDS - start)) s" ;;
+    77) skip "$(tail -n 1 target/guest.log)" ;;
+    *) return "$status" ;;
+  esac
+}
 
 step_examples() { cargo build --quiet --examples -p linerate-examples; }
 
@@ -75,7 +92,7 @@ step_msrv() {
 
 step_package() { cargo package --quiet --workspace --no-verify --allow-dirty; }
 
-steps=("$@"); [ $# -gt 0 ] || steps=(fmt clippy docs test examples demo bpf msrv package)
+steps=("$@"); [ $# -gt 0 ] || steps=(fmt clippy docs test guest examples demo bpf msrv package)
 install_tools
 for step in "${steps[@]}"; do say "$step"; "step_$step"; done
 

@@ -103,7 +103,7 @@ for module in veth crc32_generic ib_uverbs rdma_rxe; do add_module "$module"; do
 cat > "$root/init" <<INIT
 #!/bin/busybox sh
 # ttyS0: the kernel's console. ttyS1: the program's output, and how it ended.
-export PATH=/bin:/sbin:/usr/bin:/usr/sbin HOME=/ LINERATE_GUEST=1 RUST_BACKTRACE=0
+export PATH=/sbin:/usr/sbin:/bin:/usr/bin HOME=/ LINERATE_GUEST=1 RUST_BACKTRACE=0
 /bin/busybox --install -s /bin
 mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev
 mkdir -p /dev/hugepages; mount -t hugetlbfs huge /dev/hugepages; mount -t tmpfs tmp /tmp; chmod 1777 /tmp
