@@ -164,26 +164,31 @@ impl Preloaded {
     }
 
     /// Takes back the slots that the card has sent, and arms them for the next time. Returns how
-    /// many.
+    /// many. Reads a word of host memory.
     pub fn reap(&mut self) -> usize {
-        self.reap_with(&mut |_, _| {})
+        let done = self.done();
+        for _ in 0..done {
+            self.retire();
+        }
+        if done > 0 {
+            self.stamper.forget();
+        }
+        done
     }
 
     /// [`reap`](Self::reap) that also shows each slot with its stamp. A frame gets one only when
-    /// it went out alone: see [`ExanicTx`](crate::ExanicTx). Reads the port's registers.
+    /// it went out alone, see [`ExanicTx`](crate::ExanicTx), and when the one before it was reaped
+    /// here too. Reads the port's registers for each frame.
     pub fn reap_with(&mut self, f: &mut dyn FnMut(usize, TxStamp)) -> usize {
         let mut reaped = 0;
         for _ in 0..self.done() {
-            let Some(&slot) = self.fired.front() else { break };
             let seq = self.oldest_seq;
             let (ts_ns, flags) = match self.stamper.completed(seq) {
                 Stamp::At(ns, flags) => (ns, flags),
                 Stamp::Unknown => (NO_TS, RxFlags::NONE),
                 Stamp::Later => break,
             };
-            self.fired.pop_front();
-            self.oldest_seq += 1;
-            self.rearm(slot);
+            let Some(slot) = self.retire() else { break };
             reaped += 1;
             f(slot, TxStamp { seq, ts_ns, flags });
         }
@@ -227,14 +232,17 @@ impl Preloaded {
         last.map_or(0, |last| last + 1)
     }
 
-    fn rearm(&mut self, slot: usize) {
+    /// Ends the oldest flight and arms its slot again.
+    fn retire(&mut self) -> Option<usize> {
+        let slot = self.fired.pop_front()?;
+        self.oldest_seq += 1;
+        self.stats.completed += 1;
         let state = &mut self.slots[slot];
         state.in_flight = false;
         state.round = state.round.checked_add(1).unwrap_or(1);
-        let (round, len) = (state.round, state.len);
-        self.stats.completed += 1;
-        let header = self.sender.header(feedback_id(slot, round), len);
+        let header = self.sender.header(feedback_id(slot, state.round), state.len);
         self.sender.write(slot * self.slot_bytes, &header);
+        Some(slot)
     }
 }
 

@@ -60,6 +60,11 @@ impl Stamper {
         }
     }
 
+    /// Frames were completed without looking at their stamps.
+    pub(crate) fn forget(&mut self) {
+        (self.idle_count, self.alone, self.tries) = (None, None, 0);
+    }
+
     /// Frame `seq` was sent; `first`: nothing else was in flight.
     #[inline]
     pub(crate) fn sent(&mut self, seq: u64, first: bool) {
