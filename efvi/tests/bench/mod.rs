@@ -80,6 +80,7 @@ impl Bench {
     /// The queues are closed too.
     pub fn is_empty(&self) {
         self.is_clean();
+        assert_eq!((self.a.open_queues(), self.b.open_queues()), (0, 0));
         assert_eq!(self.pool.free_frames(), self.pool.frames());
     }
 }

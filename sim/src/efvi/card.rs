@@ -218,6 +218,12 @@ impl Card {
         self.inner.vis().iter().map(|vi| vi.lock().references_out()).sum()
     }
 
+    /// Queues that the card still works for: those whose driver handle is open.
+    #[must_use]
+    pub fn open_queues(&self) -> usize {
+        self.inner.vis().len()
+    }
+
     /// Frames sent.
     #[must_use]
     pub fn sent(&self) -> u64 {
