@@ -14,7 +14,7 @@ use crate::values::{
     Mac, Speed, parse_count, parse_megabytes, parse_seconds, parse_snaplen, parse_times,
 };
 
-pub(crate) use traffic::{PingArgs, PongArgs};
+pub(crate) use traffic::{BlastArgs, ForwardArgs, PingArgs, PongArgs, RateArgs, SinkArgs};
 
 /// Frames off a network card: capture, replay and a demo, on every backend.
 #[derive(Debug, Parser)]
@@ -54,6 +54,10 @@ pub(crate) enum Command {
     Ping(Box<PingArgs>),
     Pong(Box<PongArgs>),
     Selftest(SelftestArgs),
+    Blast(Box<BlastArgs>),
+    Sink(Box<SinkArgs>),
+    Rate(Box<RateArgs>),
+    Forward(Box<ForwardArgs>),
 }
 
 /// Publish a market-data feed on this machine, capture it, and report.
@@ -222,7 +226,9 @@ pub(crate) fn one_line(error: &clap::Error) -> Failure {
     };
     let what = match error.kind() {
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
-            "say what to do: demo, ports, capture or replay".into()
+            let words: Vec<String> =
+                Cli::command().get_subcommands().map(|c| c.get_name().to_owned()).collect();
+            format!("say what to do: {}", words.join(", "))
         }
         _ => {
             // Everything up to the usage or the hint at --help, as one sentence.

@@ -19,7 +19,7 @@ pub(crate) struct GroupCount {
 }
 
 /// Finds a frame's group among many.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Groups {
     keys: Vec<Key>,
     counts: Vec<GroupCount>,

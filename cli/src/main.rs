@@ -3,11 +3,13 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod blast;
 mod capture;
 mod choice;
 mod demo;
 mod failure;
 mod format;
+mod forward;
 mod groups;
 mod histogram;
 mod interface;
@@ -15,6 +17,7 @@ mod json;
 mod lane;
 mod ledger;
 mod link;
+mod load;
 mod meeting;
 mod output;
 mod pacer;
@@ -24,12 +27,14 @@ mod pong;
 mod ports;
 mod privilege;
 mod probe;
+mod rate;
 mod recorder;
 mod replay;
 mod selftest;
 mod sequence;
 mod setting;
 mod signals;
+mod sink;
 mod sizes;
 mod threads;
 mod values;
@@ -65,6 +70,10 @@ fn main() -> ExitCode {
         Command::Ping(args) => ping::run(args, &out),
         Command::Pong(args) => pong::run(args, &out),
         Command::Selftest(args) => selftest::run(args, &out),
+        Command::Blast(args) => blast::run(args, &out),
+        Command::Sink(args) => sink::run(args, &out),
+        Command::Rate(args) => rate::run(args, &out),
+        Command::Forward(args) => forward::run(args, &out),
     };
     out.end_live();
     match done {

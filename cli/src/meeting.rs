@@ -2,7 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use linerate::{AnyTx, FlowKind, FlowSpec, FrameTx, Interface, Port, Proto};
+use linerate::loops::Strategy;
+use linerate::{AnyRx, AnyTx, FlowKind, FlowSpec, FrameTx, Interface, Port, Proto};
 
 use crate::failure::Failure;
 use crate::json::Identity;
@@ -74,6 +75,13 @@ pub(crate) fn interface_named(uri: &str) -> Option<Interface> {
     let (target, options) = target.split_once('?').unwrap_or((target, ""));
     let name = options.split('&').find_map(|option| option.strip_prefix("peer=")).unwrap_or(target);
     linerate::ports().into_iter().map(|info| info.interface).find(|i| i.name == name)
+}
+
+/// How to wait on these queues: as asked for, or adaptively where all of them can be slept on.
+pub(crate) fn strategy(asked: Option<Strategy>, queues: &mut [AnyRx]) -> Strategy {
+    let default = Strategy::adaptive();
+    let fits = queues.iter_mut().all(|queue| default.check(queue).is_ok());
+    asked.unwrap_or(if fits { default } else { Strategy::throughput() })
 }
 
 /// A port's transmit queue.

@@ -135,6 +135,9 @@ impl Panel {
                     PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(2))
                 });
         }
+        if self.series.len() < 2 {
+            return Ok(());
+        }
         let corner = if x == Scale::Percentile {
             SeriesLabelPosition::UpperLeft
         } else {
@@ -211,7 +214,7 @@ impl Scale {
         let scale = self;
         let (low, high, mut ticks): (f64, f64, Vec<f64>) = match self {
             Self::Nanoseconds => {
-                let (low, high) = (low - 0.08, high + 0.15);
+                let (low, high) = (low - 0.08, high + 0.2);
                 // 1, 2 and 5 of each power where there is room for them.
                 let steps: &[f64] = if high - low > 3.5 { &[1.0] } else { &[1.0, 2.0, 5.0] };
                 let decades = low.floor() as i32..=high.ceil() as i32;

@@ -89,6 +89,17 @@ pub(crate) fn parse_rate(text: &str) -> Result<f64, String> {
     if rate <= 1e9 { Ok(rate) } else { Err("use at most 1000000000".into()) }
 }
 
+/// Percent above 0 and at most 100.
+pub(crate) fn parse_percent(text: &str) -> Result<f64, String> {
+    let percent: f64 = positive(text)?;
+    if percent <= 100.0 { Ok(percent) } else { Err("use at most 100".into()) }
+}
+
+/// Percent from 0 to 100.
+pub(crate) fn parse_percent_or_0(text: &str) -> Result<f64, String> {
+    if text.parse() == Ok(0.0) { Ok(0.0) } else { parse_percent(text) }
+}
+
 /// Bytes kept of a frame, above 0.
 pub(crate) fn parse_snaplen(text: &str) -> Result<u32, String> {
     positive(text)

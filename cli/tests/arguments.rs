@@ -108,7 +108,9 @@ fn errors_are_json_when_asked_for() {
 
 #[test]
 fn help_has_examples_and_fits_a_terminal() {
-    for command in ["demo", "ports", "capture", "replay", "ping", "pong"] {
+    for command in
+        ["demo", "ports", "capture", "replay", "ping", "pong", "blast", "sink", "rate", "forward"]
+    {
         let out = run(&[command, "--help"]);
         assert!(out.status.success());
         let text = String::from_utf8(out.stdout).unwrap();

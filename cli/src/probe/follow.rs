@@ -44,6 +44,11 @@ impl Default for Follow {
 }
 
 impl Follow {
+    /// The stream whose numbers these are.
+    pub(crate) fn stream(&self) -> Option<u8> {
+        self.stream
+    }
+
     /// Numbers that have been jumped over and have not come since.
     pub(crate) fn missing(&self) -> u64 {
         self.missing_before + (self.next - self.first).saturating_sub(self.unique)

@@ -90,10 +90,15 @@ impl Running {
 
     /// Asks it to end, as Ctrl-C does, and waits.
     pub(crate) fn interrupt(&mut self) -> Ended {
-        let pid = self.child.id().to_string();
-        let sent = Command::new("kill").args(["-INT", &pid]).status().expect("kill runs");
-        assert!(sent.success());
+        self.signal("-INT");
         self.finish()
+    }
+
+    /// Sends a signal.
+    pub(crate) fn signal(&self, signal: &str) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args([signal, &pid]).status().expect("kill runs");
+        assert!(sent.success());
     }
 
     /// Waits for its end.

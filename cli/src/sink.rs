@@ -1,0 +1,208 @@
+//! `linerate sink`: receives a load and accounts for each number.
+
+mod report;
+
+use std::cell::RefCell;
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use linerate::loops::{End, EventLoop, Every, StopHandle, StrategyKind, pin_to_cpu};
+use linerate::{AnyRx, ErrorKind, FrameRx, RxStats};
+
+use crate::args::SinkArgs;
+use crate::failure::Failure;
+use crate::json::Identity;
+use crate::load::{Tally, Totals};
+use crate::meeting;
+use crate::output::Output;
+use crate::setting::{Setting, interface_of};
+use crate::signals::Interrupt;
+use crate::threads::{check_cpu, join, spawn};
+
+use report::{Live, Summary};
+
+const TICK: Duration = Duration::from_millis(20);
+/// Pause before a queue is tried again whose link is down.
+const LINK_NAP: Duration = Duration::from_millis(10);
+/// How often the loop shows its numbers.
+const SHOW: Duration = Duration::from_millis(200);
+
+/// What the main thread sees.
+#[derive(Debug, Default)]
+pub(crate) struct Sheet {
+    pub(crate) totals: Totals,
+    pub(crate) damaged: u64,
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &SinkArgs, out: &Output) -> Result<(), Failure> {
+    check_cpu(args.cpu)?;
+    let flows = meeting::groups(&args.groups)?;
+    let interrupt = Interrupt::install()?;
+    let stop = StopHandle::new().map_err(Failure::new)?;
+    let kind = args.strategy.map(|s| s.kind());
+    let port = linerate::port(&args.port)
+        .flows(flows.iter().copied())
+        .low_latency(kind == Some(StrategyKind::LowLatency));
+    let mut port = port.open().map_err(Failure::new)?;
+    meeting::tell(&port, out);
+    let identity = Identity::of(&port);
+    let interface = interface_of(&port);
+    let strategy = meeting::strategy(args.strategy, &mut port.rx);
+    let setting = Setting::of(&port, interface.as_ref(), args.cpu, strategy);
+    let (queues, _, guard) = port.into_parts();
+    let mut events = EventLoop::new(strategy, &stop);
+    for queue in queues {
+        events.add(queue, ()).map_err(Failure::usage)?;
+    }
+    out.text(&setting.render(&identity.port, out.paint()));
+
+    let sheet = Arc::new(Mutex::new(Sheet::default()));
+    let sink = Sink {
+        events,
+        tally: RefCell::new(Tally::new(&flows)),
+        limit: args.count.unwrap_or(u64::MAX),
+        sheet: Arc::clone(&sheet),
+        full: AtomicBool::new(false),
+    };
+    let cpu = args.cpu;
+    let begun = Instant::now();
+    let worker = spawn("linerate-sink", move || {
+        if let Some(cpu) = cpu {
+            // Tried before on another thread: it works.
+            let _ = pin_to_cpu(cpu);
+        }
+        sink.run()
+    })?;
+    let deadline = args.duration.map(|s| begun + Duration::from_secs_f64(s));
+    let mut live = Live::new(&identity, out);
+    while !worker.is_finished() {
+        let over = deadline.is_some_and(|end| Instant::now() >= end);
+        if interrupt.asked() || out.closed() || over {
+            break;
+        }
+        live.tick(&sheet, out);
+        thread::sleep(TICK);
+    }
+    let seconds = begun.elapsed().as_secs_f64();
+    stop.stop();
+    let Received { tally, queue, failure } = join(worker)?;
+    drop(guard);
+    out.end_live();
+    let summary = Summary {
+        identity: &identity,
+        setting: &setting,
+        flows: &flows,
+        seconds,
+        tally: &tally,
+        queue: &queue,
+        failure: failure.as_ref(),
+    };
+    summary.print(out);
+    match failure {
+        Some(failure) => Err(failure.told(out.is_json())),
+        None => Ok(()),
+    }
+}
+
+struct Sink {
+    events: EventLoop<AnyRx, ()>,
+    tally: RefCell<Tally>,
+    limit: u64,
+    sheet: Arc<Mutex<Sheet>>,
+    full: AtomicBool,
+}
+
+struct Received {
+    tally: Tally,
+    queue: RxStats,
+    failure: Option<Failure>,
+}
+
+impl Sink {
+    fn run(mut self) -> Received {
+        let failure = self.receive().err();
+        if failure.is_none() && !self.full.load(Ordering::Relaxed) {
+            self.drain();
+        }
+        let mut queue = RxStats::default();
+        for (rx, ()) in self.events.queues_mut() {
+            add(&mut queue, &rx.stats());
+        }
+        Received { tally: self.tally.into_inner(), queue, failure }
+    }
+
+    fn receive(&mut self) -> Result<(), Failure> {
+        let mut show = Every::new(SHOW);
+        loop {
+            let (tally, sheet, full, limit) = (&self.tally, &self.sheet, &self.full, self.limit);
+            let ended = self.events.run_with(
+                |(), frame| {
+                    let mut tally = tally.borrow_mut();
+                    if limit == u64::MAX || tally.frames() < limit {
+                        tally.see(&frame);
+                    }
+                },
+                |turn| {
+                    let tally = tally.borrow();
+                    if turn.frames > 0 && limit < u64::MAX && tally.frames() >= limit {
+                        full.store(true, Ordering::Relaxed);
+                        return ControlFlow::Break(());
+                    }
+                    if show.is_due(turn)
+                        && let Ok(mut sheet) = sheet.try_lock()
+                    {
+                        *sheet = Sheet { totals: tally.totals(), damaged: tally.damaged };
+                    }
+                    ControlFlow::Continue(())
+                },
+            );
+            match ended {
+                Ok(ended) if ended.why == End::Stopped => return Ok(()),
+                Ok(_) => return Ok(()),
+                // Frames may come again when the link is back.
+                Err(e) if e.error.kind == ErrorKind::LinkDown => thread::sleep(LINK_NAP),
+                Err(e) => return Err(Failure::new(e).remedy("what came before is counted")),
+            }
+        }
+    }
+
+    /// Takes what was waiting when the end came.
+    fn drain(&mut self) {
+        for (queue, ()) in self.events.queues_mut() {
+            let mut left = 1 << 16;
+            // A queue in trouble has nothing more to give.
+            while let Ok(n) = queue.poll(64, |frame| self.tally.get_mut().see(&frame)) {
+                if n == 0 || n >= left {
+                    break;
+                }
+                left -= n;
+            }
+        }
+    }
+}
+
+/// Adds a queue's counters to a sum.
+pub(crate) fn add(sum: &mut RxStats, one: &RxStats) {
+    sum.frames += one.frames;
+    sum.bytes += one.bytes;
+    sum.flagged += one.flagged;
+    sum.no_buffer += one.no_buffer;
+    sum.ring_full += one.ring_full;
+    sum.ring_lapped += one.ring_lapped;
+    sum.kernel_drop += one.kernel_drop;
+    sum.card_drop += one.card_drop;
+    sum.crc += one.crc;
+    sum.truncated += one.truncated;
+    sum.malformed += one.malformed;
+    sum.filtered += one.filtered;
+}
+
+/// The sheet, whatever happened to the thread that wrote it.
+pub(crate) fn read(sheet: &Mutex<Sheet>) -> (Totals, u64) {
+    let sheet = sheet.lock().unwrap_or_else(PoisonError::into_inner);
+    (sheet.totals, sheet.damaged)
+}
