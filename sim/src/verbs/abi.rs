@@ -26,8 +26,10 @@ pub(super) const DEVICE_BYTES: usize = 712;
 /// Where in a `verbs_device` its operations are pointed to, and its reference count.
 pub(super) const DEVICE_OPS: usize = 664;
 pub(super) const DEVICE_REFCOUNT: usize = 672;
-/// Slot of `alloc_context` in the device operations, in words.
+/// Slots of functions in the device operations, in words.
+pub(super) const MATCH_DEVICE: usize = 4;
 pub(super) const ALLOC_CONTEXT: usize = 5;
+pub(super) const ALLOC_DEVICE: usize = 7;
 /// Words of the device operations.
 pub(super) const DEVICE_OPS_WORDS: usize = 9;
 /// Words of `struct verbs_context_ops`, a table in alphabetical order.
@@ -75,14 +77,7 @@ pub(super) struct Private {
 impl Private {
     /// Looks the functions up under the version that this module is written for.
     pub(super) fn load() -> Result<Self, Unavailable> {
-        // SAFETY: a constant name; the library's constructors are those of rdma-core.
-        let library =
-            unsafe { libc::dlopen(c"libibverbs.so.1".as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
-        if library.is_null() {
-            return Err(Unavailable(
-                "libibverbs.so.1 is not installed (Debian: libibverbs1)".into(),
-            ));
-        }
+        let library = library()?;
         // SAFETY: the signatures are those of driver.h at this version; `find` gives no null.
         unsafe {
             Ok(Self {
@@ -111,7 +106,18 @@ impl Private {
     }
 }
 
-fn find(library: *mut c_void, name: &CStr) -> Result<*mut c_void, Unavailable> {
+/// The libibverbs of this process.
+pub(super) fn library() -> Result<*mut c_void, Unavailable> {
+    // SAFETY: a constant name; the library's constructors are those of rdma-core.
+    let library =
+        unsafe { libc::dlopen(c"libibverbs.so.1".as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
+    if library.is_null() {
+        return Err(Unavailable("libibverbs.so.1 is not installed (Debian: libibverbs1)".into()));
+    }
+    Ok(library)
+}
+
+pub(super) fn find(library: *mut c_void, name: &CStr) -> Result<*mut c_void, Unavailable> {
     const VERSION: &CStr = c"IBVERBS_PRIVATE_34";
     unsafe extern "C" {
         fn dlvsym(handle: *mut c_void, name: *const c_char, version: *const c_char) -> *mut c_void;

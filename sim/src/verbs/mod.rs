@@ -18,6 +18,9 @@
 //! The interface between libibverbs and its providers is private and renumbered at any change.
 //! This is written for number 34 (rdma-core 34 to 57); elsewhere [`Device::new`] says so.
 //!
+//! Other people's programs run on it too: [`register_driver`] makes it a driver that libibverbs
+//! loads (`sim/verbs-driver`).
+//!
 //! Memory that work requests point to is written by the device's own thread, as a card would by
 //! DMA: behind the back of the program, between posting and completion.
 
@@ -25,6 +28,7 @@ mod abi;
 mod checksum;
 mod cq;
 mod device;
+mod driver;
 mod faults;
 mod flow;
 mod hardware;
@@ -34,5 +38,6 @@ mod spread;
 
 pub use abi::Unavailable;
 pub use device::Device;
+pub use driver::register_driver;
 pub use faults::{Faults, RecvFault, SendFault, StampKind};
 pub use provider::api;

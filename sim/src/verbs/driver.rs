@@ -1,0 +1,61 @@
+//! The device as a driver of libibverbs, for programs that find their devices themselves.
+
+use std::ffi::{c_char, c_void};
+use std::ptr::null_mut;
+
+use crate::cable::Plug;
+
+use super::abi::{ALLOC_CONTEXT, ALLOC_DEVICE, DEVICE_OPS_WORDS, MATCH_DEVICE, Unavailable, find};
+use super::device::Device;
+use super::provider;
+
+/// The variable that names the interface at the other end of the cable.
+const PEER: &str = "LINERATE_SIM_PEER";
+
+/// Registers the simulated device with the libibverbs that is loading this library as a driver.
+/// Each device that libibverbs finds becomes one, with its cable plugged into the network
+/// interface that the environment variable `LINERATE_SIM_PEER` names.
+///
+/// # Errors
+///
+/// libibverbs has another provider interface.
+pub fn register_driver() -> Result<(), Unavailable> {
+    let register = find(super::abi::library()?, c"verbs_register_driver_34")?;
+    // struct verbs_device_ops: the name, the range of kernel interfaces, then functions.
+    let mut ops = Box::new([0_usize; DEVICE_OPS_WORDS]);
+    ops[0] = c"linerate-sim".as_ptr() as usize;
+    ops[1] = (u32::MAX as usize) << 32;
+    ops[MATCH_DEVICE] = match_device as *const () as usize;
+    ops[ALLOC_CONTEXT] = provider::alloc_context as *const () as usize;
+    ops[ALLOC_DEVICE] = alloc_device as *const () as usize;
+    // SAFETY: the signature is that of driver.h at this version; the table lives for ever.
+    unsafe {
+        let register: unsafe extern "C" fn(*const usize) = std::mem::transmute(register);
+        register(Box::leak(ops).as_ptr());
+    }
+    Ok(())
+}
+
+unsafe extern "C" fn match_device(_sysfs: *mut c_void) -> bool {
+    std::env::var_os(PEER).is_some()
+}
+
+/// A device for as long as the process lives; NULL, with the reason on stderr, when it cannot be.
+unsafe extern "C" fn alloc_device(_sysfs: *mut c_void) -> *mut c_void {
+    let made = std::env::var(PEER).map_err(|e| e.to_string()).and_then(|interface| {
+        let plug = Plug::veth(&interface).map_err(|e| format!("{interface}: {e}"))?;
+        // libibverbs writes the name that it found over this one.
+        Device::new("sim", plug).map_err(|e| e.to_string())
+    });
+    match made {
+        Ok(device) => {
+            let raw = device.raw().as_ptr();
+            std::mem::forget(device);
+            raw.cast()
+        }
+        Err(why) => {
+            eprintln!("linerate: no simulated verbs device: {why}");
+            null_mut::<c_char>().cast()
+        }
+    }
+}
