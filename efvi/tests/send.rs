@@ -235,6 +235,8 @@ fn a_preloaded_frame_leaves_when_fired() {
     tx.reap();
     // The slot can be loaded again, and others were not touched.
     assert_eq!(tx.preload(1, &frame(23, 100)), Ok(true));
+    bench.step();
+    assert_eq!(arrived(&mut rx), [0; 0], "it is held again");
     tx.discard(0).unwrap();
     tx.fire(2).unwrap();
     tx.fire(1).unwrap();
