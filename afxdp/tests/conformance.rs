@@ -4,7 +4,7 @@ mod rig;
 
 use linerate_afxdp::{Mode, Options, XdpRx, XdpTx, open};
 use linerate_common::conformance::{Outcome, Rig, Wire, rules, run_all};
-use linerate_common::pool::Pool;
+use linerate_common::pool::{Huge, Pool};
 use linerate_common::{BufRx, BufTx, ClockInfo, Clocked, FlowSpec, SetupError, Steer, TxStamps};
 use linerate_lab::{Lab, lab_or_skip};
 use rig::{PATIENCE, all, halves};
@@ -94,9 +94,11 @@ fn steering_conforms_when_nothing_is_delivered_before() {
 }
 
 #[test]
-fn marks_and_transmit_stamps_conform() {
+fn marks_and_transmit_stamps_on_one_pool_conform() {
     let lab = lab_or_skip!();
     let (mut sender, mut receiver) = (all(), all());
+    let pool = Pool::builder().frames(4096).huge(Huge::Never).build().unwrap();
+    (sender.pool, receiver.pool) = (Some(pool.clone()), Some(pool));
     sender.tx_stamps = true;
     receiver.marks = true;
     conforms(lab, sender, receiver);
