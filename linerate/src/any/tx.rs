@@ -102,7 +102,7 @@ impl AnyTx {
             #[cfg(feature = "efvi")]
             Self::Efvi(tx) => Some(&mut **tx),
             #[cfg(feature = "verbs")]
-            Self::Verbs(_) => None,
+            Self::Verbs(tx) => Some(&mut **tx),
             #[cfg(feature = "exanic")]
             Self::Exanic(tx) => Some(&mut **tx),
             Self::Custom(_) => None,

@@ -16,8 +16,11 @@ pub(super) const OPTIONS: &[OptionDoc] = &[
     OptionDoc { name: "mode", values: "steal, share or sniff" },
     OptionDoc { name: "rx_slots", values: "1 to 32768 buffers" },
     OptionDoc { name: "tx_slots", values: "1 to 32768 buffers" },
+    OptionDoc { name: "queues", values: "1 to 64" },
     OptionDoc { name: "inline", values: "0 to 1024 bytes" },
     OptionDoc { name: "timestamps", values: "on or off" },
+    OptionDoc { name: "tx_stamps", values: "on or off" },
+    OptionDoc { name: "checksums", values: "on or off" },
     OptionDoc { name: "relaxed", values: "on or off" },
 ];
 
@@ -50,8 +53,11 @@ pub(super) fn options(
             }
             "rx_slots" => options.rx_slots = number(value, 1..=32_768)?,
             "tx_slots" => options.tx_slots = number(value, 1..=32_768)?,
+            "queues" => options.queues = number(value, 1..=64)?,
             "inline" => options.inline_bytes = number(value, 0..=1024)?,
             "timestamps" => options.timestamps = switch(value)?,
+            "tx_stamps" => options.tx_timestamps = switch(value)?,
+            "checksums" => options.tx_checksums = switch(value)?,
             "relaxed" => options.relaxed_ordering = switch(value)?,
             _ => set_more(name, value)?,
         }
@@ -69,8 +75,9 @@ pub(super) fn options(
 pub(super) fn opened(port: linerate_verbs::Port, request: &Request) -> Opened {
     let mut opened = Opened { pool: Some(port.pool().clone()), ..Opened::default() };
     opened.notices = port.notices().to_vec();
-    let (rx, tx) = port.split();
-    opened.take(request.direction, [AnyRx::Verbs(Box::new(rx))], AnyTx::Verbs(Box::new(tx)));
+    let (queues, tx) = port.into_queues();
+    let queues = queues.into_iter().map(|rx| AnyRx::Verbs(Box::new(rx)));
+    opened.take(request.direction, queues, AnyTx::Verbs(Box::new(tx)));
     opened
 }
 

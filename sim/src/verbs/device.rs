@@ -239,6 +239,9 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Every device there ever was: none is freed, and whoever looks for leaks finds them here.
+static DEVICES: Mutex<Vec<usize>> = Mutex::new(Vec::new());
+
 /// Lays out a `verbs_device` that points to our functions, with our state behind it.
 fn raw_device(name: &str, shared: &Arc<Shared>) -> Result<NonNull<ibv_device>, Unavailable> {
     let mut ops = Box::new([0_usize; abi::DEVICE_OPS_WORDS]);
@@ -259,6 +262,7 @@ fn raw_device(name: &str, shared: &Arc<Shared>) -> Result<NonNull<ibv_device>, U
         at(abi::DEVICE_REFCOUNT).cast::<u32>().write(1);
         at(OURS).cast::<*const Shared>().write(Arc::into_raw(Arc::clone(shared)));
     }
+    lock(&DEVICES).push(raw.as_ptr() as usize);
     Ok(raw.cast())
 }
 

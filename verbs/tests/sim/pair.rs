@@ -1,12 +1,15 @@
 //! Two simulated devices on one cable, under the real libibverbs.
 
+use std::sync::OnceLock;
+
 use linerate_sim::Plug;
 use linerate_sim::verbs::{Device, StampKind, api};
 use linerate_verbs::{Context, Library, Options, Port, open_on};
 
 /// The library with the simulation's completion channels, or the reason why not here.
 pub(crate) fn library() -> Result<Library, String> {
-    api().map(Library::injected).map_err(|e| e.to_string())
+    static LIBRARY: OnceLock<Result<Library, String>> = OnceLock::new();
+    LIBRARY.get_or_init(|| api().map(Library::injected).map_err(|e| e.to_string())).clone()
 }
 
 /// Devices `a` and `b` and what is needed to open them.

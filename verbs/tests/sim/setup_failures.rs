@@ -112,7 +112,8 @@ fn every_call_may_fail_and_nothing_is_left_behind() {
     REAL.get_or_init(|| api().unwrap());
     // Basic completion queues: their creation goes through the table, and so can fail here.
     pair.a.faults().refuse_extended_cq();
-    let library = Library::injected(Api {
+    static LIBRARY: OnceLock<Library> = OnceLock::new();
+    let failing = Api {
         ibv_open_device,
         ibv_alloc_pd,
         ibv_reg_mr,
@@ -121,7 +122,8 @@ fn every_call_may_fail_and_nothing_is_left_behind() {
         ibv_create_qp,
         ibv_modify_qp,
         ..*real()
-    });
+    };
+    let library = *LIBRARY.get_or_init(|| Library::injected(failing));
     let pool = Pool::builder().frames(256).huge(Huge::Never).lock(false).build().unwrap();
     let mut options = Options::default();
     (options.rx_slots, options.tx_slots, options.inline_bytes) = (32, 32, 0);
