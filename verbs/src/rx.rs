@@ -57,6 +57,8 @@ pub struct VerbsRx {
     /// Buffers the queue holds at most, and holds now.
     depth: u32,
     posted: u32,
+    /// One bit a buffer of the pool: posted, and not completed since.
+    with_card: Box<[u64]>,
     window: Box<[Slot; MAX_BURST]>,
     len: usize,
     /// The queue fell into the error state; told after the window at hand.
@@ -115,6 +117,7 @@ impl VerbsRx {
             cache: ManuallyDrop::new(parts.cache),
             depth,
             posted: 0,
+            with_card: vec![0; (pool.frames() as usize).div_ceil(64)].into(),
             window: Box::new([slot; MAX_BURST]),
             len: 0,
             failed: None,
@@ -178,6 +181,16 @@ impl VerbsRx {
         let offset = id as usize * self.frame_bytes + self.write_at;
         self.pieces[i].addr = self.base as u64 + offset as u64;
         self.requests[i].wr_id = u64::from(id);
+        self.with_card[id as usize / 64] |= 1 << (id % 64);
+    }
+
+    /// Notes that a buffer came back; `false` when the card did not have it.
+    #[inline]
+    fn comes_back(&mut self, id: u32) -> bool {
+        let Some(word) = self.with_card.get_mut(id as usize / 64) else { return false };
+        let had = *word >> (id % 64) & 1 == 1;
+        *word &= !(1 << (id % 64));
+        had
     }
 
     /// Posts the first `n` requests with one doorbell; their buffers are lent. What the card does
@@ -197,8 +210,10 @@ impl VerbsRx {
         if rc != 0 {
             let first = self.requests.as_ptr();
             taken = (0..n).find(|i| std::ptr::eq(bad, first.wrapping_add(*i))).unwrap_or(0);
-            for request in &self.requests[taken..n] {
-                self.cache.free(request.wr_id as u32);
+            for i in taken..n {
+                let id = self.requests[i].wr_id as u32;
+                self.comes_back(id);
+                self.cache.free(id);
             }
         }
         self.posted += taken as u32;
@@ -209,8 +224,9 @@ impl VerbsRx {
     #[inline]
     fn accept(&mut self, done: Completion) -> Result<(), Error> {
         let id = done.wr_id as u32;
-        if done.wr_id > u64::from(u32::MAX) || !self.cache.is_lent(id) {
-            // A completion for a buffer that is not posted: the card or its library is confused.
+        if done.wr_id > u64::from(u32::MAX) || !self.comes_back(id) {
+            // A completion for a buffer that is not posted, or the second for one that was: the
+            // card or its library is confused.
             return Err(Error::new(ErrorKind::QueueLost, "ibv_poll_cq"));
         }
         self.posted = self.posted.saturating_sub(1);
@@ -262,6 +278,7 @@ impl VerbsRx {
         self.watch.recovered();
         // In RESET the card has let go of every buffer, completed or not.
         self.cache.reclaim();
+        self.with_card.fill(0);
         self.posted = 0;
         self.failed = None;
         self.start().map_err(lost)

@@ -63,7 +63,7 @@ impl Spread {
 pub(crate) fn require(caps: &Caps, queues: u32, by: Spread) -> Result<(), SetupError> {
     let what = if caps.max_spread == 0 {
         "this card cannot spread frames over several receive queues".to_owned()
-    } else if queues.next_power_of_two() > caps.max_spread {
+    } else if queues > caps.max_spread {
         format!("this card spreads over at most {} receive queues", caps.max_spread)
     } else if caps.hash_fields & by.fields() != by.fields() {
         format!("this card does not spread by {by:?}")

@@ -12,6 +12,8 @@ pub enum RecvFault {
     Status(u32),
     /// It is completed, but the completion is held back until the next frame's.
     Late,
+    /// It is completed twice.
+    Twice,
 }
 
 /// What happens to one sent frame.

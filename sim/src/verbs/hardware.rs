@@ -171,6 +171,9 @@ fn deliver(shared: &Shared, qp: &Arc<QpState>, bytes: &[u8], tag: u32) {
         queues.late = Some(qp.entry(Side::Recv, request.wr_id, status, done));
     } else {
         qp.complete(&mut queues, Side::Recv, request.wr_id, status, done);
+        if fault == Some(RecvFault::Twice) {
+            qp.complete(&mut queues, Side::Recv, request.wr_id, status, done);
+        }
     }
     shared.faults.received_one();
     if status != sys::IBV_WC_SUCCESS {

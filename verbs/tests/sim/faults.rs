@@ -59,6 +59,26 @@ fn a_late_completion_changes_order_of_nothing_else() {
     assert_eq!(receive(&mut rx, 2), [0, 1]);
 }
 
+/// A buffer in two hands would be written while it is read.
+#[test]
+fn a_frame_completed_twice_is_shown_once_and_the_queue_starts_afresh() {
+    let pair = pair_or_skip!();
+    let (mut tx, mut rx) = queues(&pair, |_| ());
+    pair.b.faults().on_recv(0, RecvFault::Twice);
+    send(&mut tx, 0);
+    until("both completions", || pair.b.faults().received() == 1);
+    assert_eq!(receive(&mut rx, 1), [0]);
+    // The queue posted its buffers again and none twice: all of them can be filled.
+    rx.acquire(1).unwrap();
+    for n in 1..=64 {
+        until("room to send", || tx.send(&frame(n, 60)).unwrap());
+        tx.kick().unwrap();
+    }
+    until("the frames to arrive", || pair.b.faults().received() == 65);
+    assert_eq!(receive(&mut rx, 64), (1..=64).collect::<Vec<_>>());
+    assert_eq!(rx.stats().frames, 65);
+}
+
 #[test]
 fn a_send_error_counts_as_failed_and_sending_goes_on() {
     let pair = pair_or_skip!();
