@@ -70,8 +70,9 @@
 //! at build time and links it. Without one these backends compile, and run on simulated cards.
 //! libibverbs is loaded at run time.
 //!
-//! Beside these, `latency` has the adapter that measures latencies and `conformance` the rules
-//! of the traits as functions, for testing queues of your own.
+//! Beside these, `smoltcp` makes a port a device of that TCP/IP stack, `latency` has the adapter
+//! that measures latencies, and `conformance` the rules of the traits as functions, for testing
+//! queues of your own.
 //!
 //! # For backend authors
 //!
@@ -92,6 +93,8 @@ mod join;
 mod port;
 pub mod prelude;
 mod rights;
+#[cfg(feature = "smoltcp")]
+pub mod smoltcp;
 mod uri;
 
 pub use any::{AnyRx, AnyTx, CustomRx};
