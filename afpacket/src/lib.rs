@@ -48,6 +48,9 @@ mod decode;
 mod error;
 mod filter;
 mod frames;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzz;
 mod ledger;
 mod link;
 mod options;

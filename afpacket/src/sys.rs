@@ -27,7 +27,7 @@ impl Socket {
     }
 
     /// A socket that is no packet socket, for tests that only need to have one.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn fake() -> Self {
         Self(std::os::unix::net::UnixDatagram::unbound().expect("a socket").into())
     }
@@ -194,7 +194,7 @@ impl Map {
     }
 
     /// Memory of our own that plays the ring in tests.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn anonymous(len: usize) -> Self {
         let (read_write, flags) =
             (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);

@@ -43,6 +43,9 @@
 mod bpf;
 mod clock;
 mod error;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzz;
 mod interface;
 mod netlink;
 mod options;

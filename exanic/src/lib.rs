@@ -47,6 +47,9 @@ mod cut_through;
 mod device;
 mod error;
 mod filter;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzz;
 mod hash;
 mod library;
 mod port;
