@@ -40,9 +40,11 @@ fn read_all(input: impl Read + Send + 'static, limit: Option<usize>) -> (usize, 
 }
 
 fuzz_target!(|data: &[u8]| {
-    // What is packed may hold more than it takes.
-    let limit = (!data.starts_with(&[0x1f, 0x8b])).then_some(data.len());
+    // What is packed may hold more than it takes; and of damaged gzip, how many bytes come before
+    // the error is up to the sizes of the reads.
+    let packed = data.starts_with(&[0x1f, 0x8b]);
+    let limit = (!packed).then_some(data.len());
     let whole = read_all(Cursor::new(data.to_vec()), limit);
     let drops = read_all(Drops(Cursor::new(data.to_vec())), limit);
-    assert_eq!(whole, drops, "it matters how the file is read");
+    assert!(whole == drops || packed && !whole.2, "it matters how the file is read");
 });

@@ -27,7 +27,7 @@ fuzz_target!(|data: &[u8]| {
     let mut options = Options::default();
     options.library = Some(library());
     options.pool = Some(pool.clone());
-    options.merge_events = how & 2 != 0;
+    options.merge_events = kind == Kind::Ring && how & 2 != 0;
     options.deliver_bad = how & 4 != 0;
     let mut rx = open_rx(card.interface(), &options).expect("a queue");
     rx.add(&FlowSpec::of(FlowKind::EtherType(0x88b5))).expect("a rule");

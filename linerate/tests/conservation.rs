@@ -21,7 +21,7 @@ use linerate::loopback;
 use linerate::packet::UdpTemplate;
 use linerate::pool::{Huge, Pool};
 use linerate::prelude::*;
-use linerate::{AnyRx, AnyTx, FlowSpec, OpenError, Port, RuleId};
+use linerate::{AnyRx, AnyTx, Direction, FlowSpec, OpenError, Port, RuleId};
 use linerate_lab::{Lab, lab_or_skip, skip};
 
 /// Flows that the frames belong to, one UDP port each.
@@ -106,8 +106,7 @@ fn send(tx: &mut AnyTx, n: u64, run: (Option<u64>, usize), progress: &Progress) 
     let mut r = Random(0x1234_5678_9abc_def1);
     let src: SocketAddr = "10.99.0.1:4000".parse().unwrap();
     let to = |i: usize| SocketAddr::new([239, 1, 1, 1].into(), 5000 + i as u16);
-    let templates: Vec<_> =
-        (0..FLOWS).map(|i| UdpTemplate::new(src, to(i)).unwrap()).collect();
+    let templates: Vec<_> = (0..FLOWS).map(|i| UdpTemplate::new(src, to(i)).unwrap()).collect();
     let longest = longest.min(tx.max_len());
     let (mut id, mut payload) = (0, vec![0; longest]);
     let mut frame = vec![0; longest];
@@ -261,7 +260,7 @@ fn conserve(name: &str, run: Run) {
             send(&mut tx, part, (window, longest), &progress);
             receiver.join().unwrap()
         });
-        let lost = rx.stats().lost() + tx.stats().failed - lost_before;
+        let lost = rx.stats().lost() + tx.stats().lost() - lost_before;
         assert_eq!(got + lost, part, "{name}: {:?} {:?}", rx.stats(), tx.stats());
         assert!(window.is_none() || lost == 0, "{name}: {:?}", rx.stats());
         lost_before += lost;
