@@ -2,13 +2,16 @@
 
 mod traffic;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use linerate::loops::Strategy;
 
+use crate::doctor::DoctorArgs;
 use crate::failure::Failure;
+use crate::metrics::parse_address;
 use crate::sequence::SeqSpec;
 use crate::values::{
     Mac, Speed, parse_count, parse_megabytes, parse_seconds, parse_snaplen, parse_times,
@@ -58,6 +61,7 @@ pub(crate) enum Command {
     Sink(Box<SinkArgs>),
     Rate(Box<RateArgs>),
     Forward(Box<ForwardArgs>),
+    Doctor(Box<DoctorArgs>),
 }
 
 /// Publish a market-data feed on this machine, capture it, and report.
@@ -154,6 +158,10 @@ pub(crate) struct CaptureArgs {
     /// Take only frames that the card would take anyway (not promiscuous).
     #[arg(short = 'p', long)]
     pub(crate) no_promiscuous: bool,
+    /// Serve the counters as Prometheus text at http://ADDR/metrics; a port alone (9898) is
+    /// reachable from this machine only.
+    #[arg(long, value_name = "ADDR", value_parser = parse_address)]
+    pub(crate) metrics: Option<SocketAddr>,
 }
 
 /// Send the frames of a capture file on the schedule of their timestamps.

@@ -23,6 +23,7 @@ use crate::failure::Failure;
 use crate::groups::GroupCount;
 use crate::interface::{self, Bracket};
 use crate::json::Identity;
+use crate::metrics::Exporter;
 use crate::output::Output;
 use crate::privilege::{self, Need};
 use crate::recorder::{Recorder, Target};
@@ -59,6 +60,7 @@ pub(crate) fn run(args: &CaptureArgs, out: &mut Output) -> Result<(), Failure> {
 
     let identity = Identity::of(&port);
     plan.check_queues(&mut port.rx)?;
+    let exporter = args.metrics.map(|at| Exporter::start(at, &identity, out)).transpose()?;
     let recorder = match &plan.target {
         Some(target) => Some(Recorder::create(target.clone(), options(&port, &plan))?),
         None => None,
@@ -80,7 +82,7 @@ pub(crate) fn run(args: &CaptureArgs, out: &mut Output) -> Result<(), Failure> {
 
     // Until the end: somebody asks for it, the time is up, or the receive loop ended by itself.
     let name_groups = |counts: &[GroupCount]| group_lines(&plan.flows, counts, plan.seq.is_some());
-    let mut live = Live::new(&identity, out);
+    let mut live = Live::new(&identity, exporter, out);
     let deadline = plan.duration.map(|d| begun + d);
     while !receiver.is_finished() {
         let now = Instant::now();

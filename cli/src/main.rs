@@ -7,6 +7,7 @@ mod blast;
 mod capture;
 mod choice;
 mod demo;
+mod doctor;
 mod failure;
 mod format;
 mod forward;
@@ -19,6 +20,7 @@ mod ledger;
 mod link;
 mod load;
 mod meeting;
+mod metrics;
 mod output;
 mod pacer;
 mod ping;
@@ -69,6 +71,7 @@ fn main() -> ExitCode {
         Command::Replay(args) => replay::run(args, &mut out),
         Command::Ping(args) => ping::run(args, &out),
         Command::Pong(args) => pong::run(args, &out),
+        Command::Doctor(args) => doctor::run(args, &out),
         Command::Selftest(args) => selftest::run(args, &out),
         Command::Blast(args) => blast::run(args, &out),
         Command::Sink(args) => sink::run(args, &out),

@@ -58,6 +58,11 @@ impl Output {
         self.json
     }
 
+    /// Did the user ask for details?
+    pub(crate) fn is_verbose(&self) -> bool {
+        self.level >= Level::Verbose
+    }
+
     /// Has the reader of our results gone away?
     pub(crate) fn closed(&self) -> bool {
         self.closed.get()

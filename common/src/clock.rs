@@ -56,6 +56,32 @@ pub fn now_ns() -> u64 {
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }
 
+/// What the kernel says about its own clock (`adjtimex`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct KernelClock {
+    /// Does something keep it on time (NTP, PTP)?
+    pub synced: bool,
+    /// TAI minus UTC in seconds as the kernel was told; 0 when nobody told it.
+    pub tai_offset_s: i32,
+    /// How wrong it may be, in µs, as whoever keeps it says.
+    pub max_error_us: u64,
+}
+
+/// The state of `CLOCK_REALTIME`. Needs no rights. `None` when the kernel does not say.
+#[must_use]
+pub fn kernel_clock() -> Option<KernelClock> {
+    // SAFETY: all zeros is a valid timex: it asks and sets nothing.
+    let mut timex: libc::timex = unsafe { std::mem::zeroed() };
+    // SAFETY: a timex that the kernel fills.
+    let state = unsafe { libc::adjtimex(&mut timex) };
+    (state >= 0).then(|| KernelClock {
+        synced: state != libc::TIME_ERROR && timex.status & libc::STA_UNSYNC == 0,
+        tai_offset_s: timex.tai,
+        max_error_us: u64::try_from(timex.maxerror).unwrap_or(0),
+    })
+}
+
 /// `ticks` of a counter that runs at `hz`, in ns. `None` when `hz` is 0 or the result does not
 /// fit 64 bits (after the year 2554).
 #[inline]
@@ -87,6 +113,12 @@ mod tests {
         assert_eq!(ticks_to_ns(ticks, 161_132_800), Some(1_790_000_000_000_000_000));
         assert_eq!(ticks_to_ns(u64::MAX, 1), None);
         assert_eq!(ticks_to_ns(5, 0), None);
+    }
+
+    #[test]
+    fn the_kernel_knows_its_clock() {
+        let clock = kernel_clock().expect("every kernel answers");
+        assert!((0..100).contains(&clock.tai_offset_s), "{clock:?}");
     }
 
     #[test]

@@ -101,7 +101,7 @@ pub use any::{AnyRx, AnyTx, CustomRx};
 pub use backend::Backend;
 pub use choice::{Candidate, Verdict};
 pub use error::OpenError;
-pub use interface::Interface;
+pub use interface::{DriverSettings, Interface, XdpSocket, xdp_sockets};
 pub use linerate_common::*;
 pub use port::{Direction, Port, PortBuilder, PortGuard, PortInfo, ports};
 

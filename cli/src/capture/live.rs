@@ -11,6 +11,7 @@ use super::table::GroupLine;
 use crate::format::{bps, count, per_second, pps, wire_bits};
 use crate::groups::GroupCount;
 use crate::json::{Identity, Line, Volume};
+use crate::metrics::{self, Exporter};
 use crate::output::Output;
 use crate::writer::Progress;
 
@@ -18,6 +19,7 @@ use crate::writer::Progress;
 #[derive(Debug)]
 pub(crate) struct Live<'a> {
     identity: &'a Identity,
+    exporter: Option<Exporter>,
     begun: Instant,
     next: Instant,
     asked: bool,
@@ -30,10 +32,10 @@ const NOTICE: Duration = Duration::from_millis(120);
 
 impl<'a> Live<'a> {
     /// The first JSON line comes at once: it says that frames are being received from here on.
-    pub(crate) fn new(identity: &'a Identity, out: &Output) -> Self {
+    pub(crate) fn new(identity: &'a Identity, exporter: Option<Exporter>, out: &Output) -> Self {
         let begun = Instant::now();
         let next = if out.is_json() { begun } else { begun + SECOND };
-        Self { identity, begun, next, asked: false, last: (begun, 0, 0) }
+        Self { identity, exporter, begun, next, asked: false, last: (begun, 0, 0) }
     }
 
     /// To be called often.
@@ -44,7 +46,7 @@ impl<'a> Live<'a> {
         groups: &dyn Fn(&[GroupCount]) -> Vec<GroupLine>,
         out: &Output,
     ) {
-        if !out.is_json() && !out.shows_live() {
+        if !out.is_json() && !out.shows_live() && self.exporter.is_none() {
             return;
         }
         let now = Instant::now();
@@ -58,7 +60,16 @@ impl<'a> Live<'a> {
         self.next += SECOND;
         self.asked = false;
         let (counts, queue, lines) = desk.read(|sheet| {
-            let lines = if out.is_json() { groups(&sheet.groups) } else { Vec::new() };
+            let wanted = out.is_json() || self.exporter.is_some();
+            let lines = if wanted { groups(&sheet.groups) } else { Vec::new() };
+            if let Some(exporter) = &self.exporter {
+                exporter.put(&metrics::Sheet {
+                    rx: &sheet.queues,
+                    dropped: &[("writer_queue_full", sheet.counts.refused)],
+                    groups: &lines,
+                    ..metrics::Sheet::default()
+                });
+            }
             (sheet.counts, sheet.queue, lines)
         });
         let (then, frames, size) =

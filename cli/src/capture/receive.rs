@@ -52,7 +52,10 @@ pub(crate) struct Desk {
 #[derive(Debug, Default)]
 pub(crate) struct Sheet {
     pub(crate) counts: Counts,
+    /// Of all queues together.
     pub(crate) queue: RxStats,
+    /// Of each.
+    pub(crate) queues: Vec<RxStats>,
     pub(crate) groups: Vec<GroupCount>,
 }
 
@@ -80,10 +83,12 @@ impl Desk {
         self.wanted.load(Ordering::Relaxed)
     }
 
-    fn put(&self, counts: &Counts, queue: &RxStats, groups: &[GroupCount]) {
+    fn put(&self, counts: &Counts, queues: impl Iterator<Item = RxStats>, groups: &[GroupCount]) {
         if let Ok(mut sheet) = self.sheet.try_lock() {
             sheet.counts = *counts;
-            sheet.queue = *queue;
+            sheet.queues.clear();
+            sheet.queues.extend(queues);
+            sheet.queue = sum(&sheet.queues);
             sheet.groups.clear();
             sheet.groups.extend_from_slice(groups);
             self.wanted.store(false, Ordering::Relaxed);
@@ -227,31 +232,35 @@ impl<I: Inspect> Receiver<I> {
     }
 
     fn report(&mut self) {
-        let queue = self.stats();
         let taker = self.taker.get_mut();
-        self.desk.put(&taker.counts, &queue, taker.groups.counts());
+        let queues = self.events.queues_mut().map(|(queue, ())| queue.stats());
+        self.desk.put(&taker.counts, queues, taker.groups.counts());
     }
 
     /// The counters of all queues together.
     fn stats(&mut self) -> RxStats {
-        let mut sum = RxStats::default();
-        for (queue, ()) in self.events.queues_mut() {
-            let one = queue.stats();
-            sum.frames += one.frames;
-            sum.bytes += one.bytes;
-            sum.flagged += one.flagged;
-            sum.no_buffer += one.no_buffer;
-            sum.ring_full += one.ring_full;
-            sum.ring_lapped += one.ring_lapped;
-            sum.kernel_drop += one.kernel_drop;
-            sum.card_drop += one.card_drop;
-            sum.crc += one.crc;
-            sum.truncated += one.truncated;
-            sum.malformed += one.malformed;
-            sum.filtered += one.filtered;
-        }
-        sum
+        let queues: Vec<_> = self.events.queues_mut().map(|(queue, ())| queue.stats()).collect();
+        sum(&queues)
     }
+}
+
+fn sum(queues: &[RxStats]) -> RxStats {
+    let mut sum = RxStats::default();
+    for one in queues {
+        sum.frames += one.frames;
+        sum.bytes += one.bytes;
+        sum.flagged += one.flagged;
+        sum.no_buffer += one.no_buffer;
+        sum.ring_full += one.ring_full;
+        sum.ring_lapped += one.ring_lapped;
+        sum.kernel_drop += one.kernel_drop;
+        sum.card_drop += one.card_drop;
+        sum.crc += one.crc;
+        sum.truncated += one.truncated;
+        sum.malformed += one.malformed;
+        sum.filtered += one.filtered;
+    }
+    sum
 }
 
 /// What happens to each frame.

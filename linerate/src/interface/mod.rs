@@ -1,12 +1,16 @@
 //! What this machine's interfaces are, asked of the kernel without rights and without effect.
 
+mod settings;
 mod sys;
+mod xdp;
 
 use std::fs;
 use std::net::IpAddr;
 use std::path::Path;
 
+pub use settings::DriverSettings;
 pub(crate) use sys::may_open_packet_socket;
+pub use xdp::{XdpSocket, xdp_sockets};
 
 /// One network interface as the kernel describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,5 +1,8 @@
 //! The ioctls and libc calls behind the list of interfaces. All of them are open to everyone.
 
+mod diag;
+mod ethtool;
+
 use std::ffi::CStr;
 use std::mem::{self, size_of};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -10,6 +13,8 @@ const ETHTOOL_GDRVINFO: u32 = 0x03;
 const ETHTOOL_GLINKSETTINGS: u32 = 0x4c;
 const ARPHRD_ETHER: u16 = 1;
 const SPEED_UNKNOWN: u32 = u32::MAX;
+
+pub(super) use diag::xdp_sockets;
 
 /// Index and name of every interface.
 pub(super) fn names() -> Vec<(u32, String)> {

@@ -1,0 +1,167 @@
+//! As much HTTP as a scrape needs.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::page::{self, Sheet};
+use crate::failure::{Failure, io_text};
+use crate::json::Identity;
+use crate::output::Output;
+use crate::threads;
+
+/// Nobody keeps the server busy for longer.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// A request is not longer, or it is not for us.
+const REQUEST_BYTES: usize = 8 << 10;
+/// A page of ours with thousands of groups is not longer.
+const PAGE_BYTES: u64 = 64 << 20;
+
+/// Hands out the last page that was left with it, until the process ends.
+#[derive(Debug)]
+pub(crate) struct Exporter {
+    identity: Identity,
+    page: Arc<Mutex<String>>,
+}
+
+impl Exporter {
+    /// Listens here. Says where, as port 0 is any that is free.
+    pub(crate) fn start(
+        address: SocketAddr,
+        identity: &Identity,
+        out: &Output,
+    ) -> Result<Self, Failure> {
+        let failed = |e: io::Error| {
+            Failure::new(format!("cannot serve metrics at {address}: {}", io_text(&e)))
+                .remedy("choose another address with --metrics")
+        };
+        let listener = TcpListener::bind(address).map_err(failed)?;
+        let bound = listener.local_addr().map_err(failed)?;
+        out.notice(&format!("metrics at http://{bound}/metrics"));
+        let page = Arc::new(Mutex::new(page::render(identity, &Sheet::default())));
+        let shown = Arc::clone(&page);
+        threads::spawn("linerate-http", move || serve(&listener, &shown))?;
+        Ok(Self { identity: identity.clone(), page })
+    }
+
+    /// Replaces the page.
+    pub(crate) fn put(&self, sheet: &Sheet<'_>) {
+        let page = page::render(&self.identity, sheet);
+        *self.page.lock().unwrap_or_else(PoisonError::into_inner) = page;
+    }
+}
+
+fn serve(listener: &TcpListener, page: &Mutex<String>) {
+    for client in listener.incoming() {
+        match client {
+            // A client that goes away has lost its answer, nobody else has.
+            Ok(client) => drop(answer(client, page)),
+            // Out of descriptors, say: give them time to come back.
+            Err(_) => std::thread::sleep(Duration::from_millis(100)),
+        }
+    }
+}
+
+fn answer(mut client: TcpStream, page: &Mutex<String>) -> io::Result<()> {
+    client.set_write_timeout(Some(PATIENCE))?;
+    let begun = Instant::now();
+    let mut request = Vec::new();
+    // The header ends with an empty line; a GET has nothing after it.
+    while !request.windows(4).any(|end| end == b"\r\n\r\n") {
+        let left = PATIENCE.saturating_sub(begun.elapsed());
+        if left.is_zero() || request.len() > REQUEST_BYTES {
+            return Ok(());
+        }
+        client.set_read_timeout(Some(left))?;
+        let mut part = [0; 1024];
+        let n = client.read(&mut part)?;
+        if n == 0 {
+            return Ok(());
+        }
+        request.extend_from_slice(&part[..n]);
+    }
+    let line = String::from_utf8_lossy(&request);
+    let mut words = line.split_whitespace();
+    let (method, path) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
+    let path = path.split('?').next().unwrap_or("");
+    let (status, body) = match (method, path) {
+        ("GET" | "HEAD", "/" | "/metrics") => {
+            ("200 OK", page.lock().unwrap_or_else(PoisonError::into_inner).clone())
+        }
+        ("GET" | "HEAD", _) => ("404 Not Found", "see /metrics\n".into()),
+        _ => ("405 Method Not Allowed", "GET only\n".into()),
+    };
+    let head = format!(
+        "HTTP/1.1 {status}\r\nContent-Type: text/plain; version=0.0.4; charset=utf-8\r\n\
+         Content-Length: {}\r\nConnection: close\r\n\r\n",
+        body.len()
+    );
+    client.write_all(head.as_bytes())?;
+    if method != "HEAD" {
+        client.write_all(body.as_bytes())?;
+    }
+    client.flush()
+}
+
+/// The page that a linerate serves at this address.
+pub(crate) fn fetch(address: &str) -> Result<String, Failure> {
+    let at =
+        super::parse_address(address).map_err(|why| Failure::usage(format!("{address}: {why}")))?;
+    read_page(at).map_err(|e| {
+        Failure::new(format!("no metrics from {at}: {}", io_text(&e)))
+            .remedy("is linerate running there with --metrics?")
+    })
+}
+
+fn read_page(at: SocketAddr) -> io::Result<String> {
+    let mut server = TcpStream::connect_timeout(&at, PATIENCE)?;
+    server.set_read_timeout(Some(PATIENCE))?;
+    server.set_write_timeout(Some(PATIENCE))?;
+    server.write_all(
+        format!("GET /metrics HTTP/1.1\r\nHost: {at}\r\nConnection: close\r\n\r\n").as_bytes(),
+    )?;
+    let mut text = String::new();
+    server.take(PAGE_BYTES).read_to_string(&mut text)?;
+    match text.split_once("\r\n\r\n") {
+        Some((head, body)) if head.starts_with("HTTP/1.1 200 ") => Ok(body.to_owned()),
+        _ => Err(io::Error::other("the answer is no page of metrics")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::Level;
+
+    fn ask(at: SocketAddr, request: &str) -> String {
+        let mut client = TcpStream::connect(at).unwrap();
+        client.write_all(request.as_bytes()).unwrap();
+        let mut text = String::new();
+        client.read_to_string(&mut text).unwrap();
+        text
+    }
+
+    #[test]
+    fn a_scrape_gets_the_last_page() {
+        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let identity = Identity { port: "udp:lo".into(), interface: "lo".into(), backend: "udp" };
+        let out = Output::new(false, Level::Quiet);
+        let exporter = Exporter::start(free, &identity, &out).unwrap();
+        let mut stats = linerate::RxStats::default();
+        stats.ring_full = 42;
+        exporter.put(&Sheet { rx: &[stats], ..Sheet::default() });
+        let page = fetch(&free.to_string()).unwrap();
+        assert!(page.contains("reason=\"ring_full\"} 42\n"), "{page}");
+        assert!(ask(free, "GET /nothing HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 404 "));
+        assert!(ask(free, "POST /metrics HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 405 "));
+        let head = ask(free, "HEAD /metrics HTTP/1.1\r\n\r\n");
+        assert!(head.starts_with("HTTP/1.1 200 ") && head.ends_with("\r\n\r\n"), "{head}");
+        // One that says nothing keeps nobody else out for ever.
+        let silent = TcpStream::connect(free).unwrap();
+        assert!(fetch(&free.to_string()).is_ok());
+        drop(silent);
+        let taken = Exporter::start(free, &identity, &out).unwrap_err().to_string();
+        assert!(taken.contains("--metrics") && !taken.contains('\n'), "{taken}");
+    }
+}
