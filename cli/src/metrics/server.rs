@@ -13,6 +13,8 @@ use crate::threads;
 
 /// Nobody keeps the server busy for longer.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// A page is waited for longer: the server may have a silent client before us.
+const PAGE_PATIENCE: Duration = Duration::from_secs(10);
 /// A request is not longer, or it is not for us.
 const REQUEST_BYTES: usize = 8 << 10;
 /// A page of ours with thousands of groups is not longer.
@@ -116,7 +118,7 @@ pub(crate) fn fetch(address: &str) -> Result<String, Failure> {
 
 fn read_page(at: SocketAddr) -> io::Result<String> {
     let mut server = TcpStream::connect_timeout(&at, PATIENCE)?;
-    server.set_read_timeout(Some(PATIENCE))?;
+    server.set_read_timeout(Some(PAGE_PATIENCE))?;
     server.set_write_timeout(Some(PATIENCE))?;
     server.write_all(
         format!("GET /metrics HTTP/1.1\r\nHost: {at}\r\nConnection: close\r\n\r\n").as_bytes(),
