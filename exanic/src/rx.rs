@@ -4,7 +4,9 @@ use linerate_common::{
     ClockDomain, ClockInfo, Clocked, Error, FlowSpec, FrameRx, MAX_BURST, NO_TS, RuleId, RxFlags,
     RxFrame, RxMeta, RxStats, SetupError, Steer,
 };
-use linerate_exanic_sys::rx::{FRAME_ABORTED, FRAME_CORRUPT, FRAME_HWOVFL, FRAME_OK};
+use linerate_exanic_sys::rx::{
+    FRAME_ABORTED, FRAME_CORRUPT, FRAME_HWOVFL, FRAME_OK, PAYLOAD_WORDS,
+};
 
 use crate::assemble::{Assembler, Step, Whole};
 use crate::clock::TickClock;
@@ -163,9 +165,23 @@ impl ExanicRx {
         };
     }
 
+    /// As [`next_frame`](Self::next_frame), with the usual frame dealt with here.
+    // Inlined always: a call would pass the slot through memory.
+    #[inline(always)]
+    fn next(&mut self, at: usize, bad: &mut usize) -> Option<Slot> {
+        // Where a single chunk may be longer than the longest frame, each is looked at closely.
+        if self.max_words >= PAYLOAD_WORDS
+            && let Some(buf) = self.arena.get_mut(at..).and_then(<[u64]>::first_chunk_mut)
+            && let Some(whole) = self.walk.single(FCS_BYTES, buf)
+        {
+            return Some(self.good(at, whole));
+        }
+        self.next_frame(at, bad)
+    }
+
     /// Collects the next frame to be delivered at word `at` of the arena. `None`: there is none,
     /// or enough bad ones were passed over (`bad` is a budget).
-    #[inline]
+    #[inline(never)]
     fn next_frame(&mut self, at: usize, bad: &mut usize) -> Option<Slot> {
         if self.partial_at != at {
             self.move_partial(at);
@@ -202,14 +218,14 @@ impl ExanicRx {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn good(&mut self, at: usize, whole: Whole) -> Slot {
         let wire = whole.len - FCS_BYTES;
         let bytes = if self.keep_fcs { whole.len } else { wire };
         self.slot(at, bytes, wire, whole, RxFlags::NONE)
     }
 
-    #[inline]
+    #[inline(always)]
     fn slot(&mut self, at: usize, bytes: usize, wire: usize, whole: Whole, extra: RxFlags) -> Slot {
         let mut flags = extra;
         let mut ts_ns = NO_TS;
@@ -340,7 +356,7 @@ impl FrameRx for ExanicRx {
         let (mut at, mut len) = (0, 0);
         let mut bad = BAD_PER_CALL;
         while len < max && at <= last {
-            let Some(slot) = self.next_frame(at, &mut bad) else { break };
+            let Some(slot) = self.next(at, &mut bad) else { break };
             self.window[len] = slot;
             len += 1;
             // The next frame is collected behind this one.
@@ -382,7 +398,7 @@ impl FrameRx for ExanicRx {
         let mut shown = 0;
         while shown < max {
             // Always in the same place, which stays in the nearest cache.
-            let Some(slot) = self.next_frame(0, &mut bad) else { break };
+            let Some(slot) = self.next(0, &mut bad) else { break };
             shown += 1;
             f(RxFrame { bytes: self.bytes(0, slot.bytes), meta: slot.meta });
         }
