@@ -4,7 +4,7 @@ use linerate_common::{NO_TS, RxFlags};
 use linerate_efvi_sys as sys;
 use linerate_efvi_sys::{EF_VI_TRANSMIT_BATCH, ef_event};
 
-use super::{EVENTS, EfviTx, Path, Sent};
+use super::{EVENTS, EfviTx, InFlight, Path, Sent};
 use crate::session::lost;
 
 impl EfviTx {
@@ -63,6 +63,7 @@ impl EfviTx {
     }
 
     /// One frame is done. Frames finish in the order of sending.
+    #[inline]
     fn complete(
         &mut self,
         id: u32,
@@ -70,11 +71,11 @@ impl EfviTx {
         (ts_ns, flags): (u64, RxFlags),
         f: &mut dyn FnMut(Sent),
     ) -> usize {
-        let at = match self.inflight.front() {
-            Some(first) if first.id == id => Some(0),
-            _ => self.inflight.iter().position(|x| x.id == id),
+        let flight = match self.inflight.front() {
+            Some(first) if first.id == id => self.inflight.pop_front(),
+            _ => self.out_of_order(id),
         };
-        let Some(flight) = at.and_then(|at| self.inflight.remove(at)) else {
+        let Some(flight) = flight else {
             self.unknown_events += 1;
             return 0;
         };
@@ -92,6 +93,13 @@ impl EfviTx {
         self.release(flight);
         f(Sent { seq: flight.seq, path, ts_ns, flags });
         1
+    }
+
+    /// A frame that others were sent before.
+    #[cold]
+    fn out_of_order(&mut self, id: u32) -> Option<InFlight> {
+        let at = self.inflight.iter().position(|x| x.id == id)?;
+        self.inflight.remove(at)
     }
 
     /// The card stopped at an error: what it had not completed may or may not have left.
