@@ -53,7 +53,11 @@ step_guest() {
   local program status=0 start=$SECONDS
   program=$(cargo test --quiet -p linerate-verbs --test soft_roce --no-run --message-format=json |
     sed -n 's/.*"executable":"\([^"]*soft_roce[^"]*\)".*/\1/p' | tail -1)
-  tests/guest/run.sh "$program" --test-threads=1 2>&1 | tee target/guest.log || status=${PIPESTATUS[0]}
+  # The simulated device as a driver, to be loaded over the kernel's own.
+  cargo build --quiet -p linerate-sim-verbs-driver
+  install -D target/debug/liblinerate_sim_verbs_driver.so target/guest/simverbs-rdmav34.so
+  GUEST_FILES=$PWD/target/guest/simverbs-rdmav34.so GUEST_ENV=LINERATE_SIM_DRIVER=$PWD/target/guest/simverbs \
+    tests/guest/run.sh "$program" --test-threads=1 2>&1 | tee target/guest.log || status=${PIPESTATUS[0]}
   case $status in
     0) echo "guest: $((SECONDS - start)) s" ;;
     77) skip "$(tail -n 1 target/guest.log)" ;;

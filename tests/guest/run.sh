@@ -8,6 +8,8 @@
 # and never installed; busybox, iproute2 and libibverbs are this machine's own. The machine is
 # emulated (TCG), which takes some 10 s; GUEST_ACCEL=kvm uses /dev/kvm.
 #
+# GUEST_FILES: more files (with absolute paths) to have in the guest; GUEST_ENV: NAME=VALUE pairs.
+#
 # Exit status: the program's; 77 when the machine cannot be made here, with the reason on stderr;
 # 124 when it did not end in time; 125 when it failed before the program ended.
 set -euo pipefail
@@ -15,7 +17,7 @@ export PATH=$PATH:/usr/sbin:/sbin LC_ALL=C
 
 skip() { echo "guest: $1" >&2; exit 77; }
 
-[ $# -ge 1 ] || { sed -n '2,13s/^# \{0,1\}//p' "$0"; exit 2; }
+[ $# -ge 1 ] || { sed -n '2,15s/^# \{0,1\}//p' "$0"; exit 2; }
 program=$(readlink -f "$1"); shift
 limit=${GUEST_SECONDS:-100}
 cache=${GUEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/linerate-guest}
@@ -79,6 +81,7 @@ for file in "$(command -v ip)" "$(command -v rdma)" "$ibverbs" "$provider"; do p
 ip=$(command -v ip) rdma=$(command -v rdma)
 echo "driver rxe" > "$root/etc/libibverbs.d/rxe.driver"
 echo "nobody:x:65534:65534::/:/bin/sh" > "$root/etc/passwd"
+for file in ${GUEST_FILES:-}; do put "$file"; done
 put "$program"; ln -s "$program" "$root/t/program"
 
 # Modules with what they depend on, in the order in which they load. crc32_generic is wanted by
@@ -99,7 +102,8 @@ add_module() {
 }
 for module in veth crc32_generic ib_uverbs rdma_rxe; do add_module "$module"; done
 
-{ printf 'exec /t/program'; printf ' %q' "$@"; echo; } > "$root/t/run"
+{ for pair in ${GUEST_ENV:-}; do printf 'export %q\n' "$pair"; done
+  printf 'exec /t/program'; printf ' %q' "$@"; echo; } > "$root/t/run"
 cat > "$root/init" <<INIT
 #!/bin/busybox sh
 # ttyS0: the kernel's console. ttyS1: the program's output, and how it ended.

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use linerate_common::pool::{Huge, PageSize, Pool};
 use linerate_common::{ErrorKind, FrameRx, FrameTx, wait_readable};
 use linerate_ibverbs_sys::{Api, ibv_context, ibv_cq, ibv_mr, ibv_pd, ibv_qp};
+use linerate_sim::{Plug, WireState};
 use linerate_verbs::{
     Context, Library, Options, VerbsRx, VerbsTx, devices, interface_of_port, open,
     port_of_interface, ud,
@@ -321,7 +322,7 @@ fn a_device_without_raw_packets_says_so() {
     assert_eq!(flow.unwrap_err().kind(), ErrorKind::Unsupported);
 }
 
-/// The tests below are run again by this one, as a user without any right.
+/// The test below is run by this one, as a user without any right.
 #[test]
 fn an_ordinary_user_is_told_which_right_is_missing() {
     let _guest = guest_or_skip!("an_ordinary_user_is_told_which_right_is_missing");
@@ -338,6 +339,54 @@ fn an_ordinary_user_is_told_which_right_is_missing() {
     let output = child.uid(65534).gid(65534).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && text.contains("1 passed"), "{text}");
+}
+
+/// The simulated card as a driver over the kernel's devices: libibverbs finds them by itself, opens
+/// them with a real descriptor, and raw frames cross to the other end of the veth pair.
+#[test]
+fn a_driver_for_the_kernels_devices_gives_raw_frames() {
+    let test = "a_driver_for_the_kernels_devices_gives_raw_frames";
+    let _guest = guest_or_skip!(test);
+    let Some(driver) = std::env::var_os("LINERATE_SIM_DRIVER") else {
+        return linerate_lab::skip(test, "LINERATE_SIM_DRIVER names no driver");
+    };
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "over_the_simulated_driver", "--nocapture"])
+        .env(OVER_DRIVER, "1")
+        .env("RDMAV_DRIVERS", driver)
+        .env("LINERATE_SIM_PEER", "veth0")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && text.contains("1 passed"), "{}: {text}", output.status);
+}
+
+const OVER_DRIVER: &str = "LINERATE_OVER_DRIVER";
+
+#[test]
+fn over_the_simulated_driver() {
+    if std::env::var_os(OVER_DRIVER).is_none() {
+        return; // not called from the test above
+    }
+    let far_end = Plug::veth("veth1").unwrap();
+    let mut options = Options::default();
+    options.flows = vec!["ether:0x88b5".parse().unwrap()];
+    let (mut rx, mut tx) = open("rxe0/1", &options).unwrap().split();
+    let frame = |n: u32| {
+        let mut bytes = datagram(n, 100);
+        bytes.splice(..0, [2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 0x88, 0xb5]);
+        bytes
+    };
+    for n in 0..50 {
+        assert!(far_end.send(&frame(n), WireState::Good));
+        until("the frame from the far end", || {
+            rx.poll(64, |f| assert_eq!(f.bytes, frame(n))).unwrap() == 1
+        });
+        assert!(tx.send(&frame(n)).unwrap());
+        tx.kick().unwrap();
+        // The kernel has things to say on this wire too.
+        until("the frame at the far end", || far_end.recv().is_some_and(|f| f.bytes == frame(n)));
+    }
 }
 
 const AS_NOBODY: &str = "LINERATE_AS_NOBODY";

@@ -27,6 +27,7 @@ pub(super) const DEVICE_BYTES: usize = 712;
 pub(super) const DEVICE_OPS: usize = 664;
 pub(super) const DEVICE_REFCOUNT: usize = 672;
 /// Slots of functions in the device operations, in words.
+pub(super) const MATCH_TABLE: usize = 2;
 pub(super) const MATCH_DEVICE: usize = 4;
 pub(super) const ALLOC_CONTEXT: usize = 5;
 pub(super) const ALLOC_DEVICE: usize = 7;

@@ -50,13 +50,17 @@ unsafe extern "C" fn destroy_comp_channel(channel: *mut ibv_comp_channel) -> c_i
     let Some(destroy) = DESTROY_CHANNEL.get() else { return libc::ENOSYS };
     // SAFETY: a live channel, made by `create_comp_channel`.
     let fd = unsafe { (*channel).fd };
+    // Before the descriptor is closed: its number may be another channel's the moment after.
+    let write_end = lock(&CHANNELS).remove(&fd);
     // SAFETY: the caller's promise, passed on.
     let rc = unsafe { destroy(channel) };
-    if rc == 0
-        && let Some(write_end) = lock(&CHANNELS).remove(&fd)
-    {
-        // SAFETY: a descriptor of ours that nobody else knows.
-        unsafe { libc::close(write_end) };
+    if let Some(write_end) = write_end {
+        if rc == 0 {
+            // SAFETY: a descriptor of ours that nobody else knows.
+            unsafe { libc::close(write_end) };
+        } else {
+            lock(&CHANNELS).insert(fd, write_end);
+        }
     }
     rc
 }
