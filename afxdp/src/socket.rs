@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use linerate_common::pool::{FrameCache, Huge, Pool};
 use linerate_common::{SetupError, last_errno};
@@ -21,11 +21,19 @@ const PGOFF_TX: u64 = 0x8000_0000;
 const PGOFF_FILL: u64 = 0x1_0000_0000;
 const PGOFF_COMPLETION: u64 = 0x1_8000_0000;
 
-/// How often, and at what distance, a busy queue is tried again. The kernel lets go of a queue
-/// some time *after* `close` of its last socket has returned (a work item does it), so a port that
-/// is closed and opened again meets its own ghost.
-const BUSY_TRIES: u32 = 100;
-const BUSY_PAUSE: Duration = Duration::from_millis(5);
+/// How long a busy queue is tried again, and at what distance. The kernel lets go of a queue some
+/// time *after* `close` of its last socket has returned (a work item does it, which has to wait for
+/// a lock that every change to any interface takes). So a port that is closed and opened again, or
+/// whose program has just ended, meets its own ghost.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// The same for a queue that this process itself has closed [lately](LATELY): then it is a ghost
+/// for sure.
+const PATIENCE_WITH_GHOSTS: Duration = Duration::from_secs(5);
+const LATELY: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// Interface, queue and time of sockets that this process closed lately.
+static CLOSED: Mutex<Vec<(u32, u32, Instant)>> = Mutex::new(Vec::new());
 
 /// What to open.
 #[derive(Debug, Clone)]
@@ -78,7 +86,7 @@ impl Socket {
         zero_copy: bool,
     ) -> Result<(Arc<Self>, Rings), SetupError> {
         let umem = Umem::of(spec.pool, spec.tx_metadata)?;
-        let mut tries = 0;
+        let give_up = Instant::now() + patience(spec.ifindex, spec.queue);
         loop {
             let donor = umem.find(zero_copy, spec.need_wakeup);
             let result = match &donor {
@@ -94,10 +102,7 @@ impl Socket {
                     umem.joined(&socket);
                     return Ok((socket, rings));
                 }
-                Err(e) if is_busy(&e) && tries < BUSY_TRIES => {
-                    tries += 1;
-                    thread::sleep(BUSY_PAUSE);
-                }
+                Err(e) if is_busy(&e) && Instant::now() < give_up => thread::sleep(PAUSE),
                 Err(e) => return Err(e),
             }
         }
@@ -244,6 +249,10 @@ impl Drop for Socket {
     fn drop(&mut self) {
         self._mappings.clear();
         drop(self.fd.take());
+        let mut closed = CLOSED.lock().unwrap_or_else(PoisonError::into_inner);
+        closed.retain(|(.., when)| when.elapsed() < LATELY);
+        closed.push((self.ifindex, self.queue, Instant::now()));
+        drop(closed);
         // In copy mode the kernel writes frames only while the socket lives, and waits for those
         // under way. In zero-copy mode the card goes on writing until a work item has taken the
         // buffers from it. Then the queue can be bound again, which is how we know.
@@ -272,6 +281,14 @@ fn queue_is_free(ifindex: u32, queue: u32) -> bool {
         tx_metadata: false,
     };
     Socket::open(&spec, false).is_ok()
+}
+
+fn patience(ifindex: u32, queue: u32) -> Duration {
+    let mut closed = CLOSED.lock().unwrap_or_else(PoisonError::into_inner);
+    closed.retain(|(.., when)| when.elapsed() < LATELY);
+    // An interface of the same number in another network namespace only makes us wait in vain.
+    let ours = closed.iter().any(|(i, q, _)| (*i, *q) == (ifindex, queue));
+    if ours { PATIENCE_WITH_GHOSTS } else { PATIENCE }
 }
 
 fn is_busy(e: &SetupError) -> bool {
