@@ -196,20 +196,21 @@ impl FrameRx for AnyRx {
 
     #[inline]
     fn poll<F: FnMut(RxFrame<'_>)>(&mut self, max: usize, mut f: F) -> Result<usize, Error> {
+        // The queues' own: the box is a queue too, with a `poll` that opens a window.
         match self {
-            Self::File(q) => q.poll(max, f),
+            Self::File(q) => (**q).poll(max, f),
             #[cfg(feature = "afpacket")]
-            Self::Afpacket(q) => q.poll(max, f),
+            Self::Afpacket(q) => (**q).poll(max, f),
             #[cfg(feature = "udp")]
-            Self::Udp(q) => q.poll(max, f),
+            Self::Udp(q) => (**q).poll(max, f),
             #[cfg(feature = "afxdp")]
-            Self::Afxdp(q) => q.poll(max, f),
+            Self::Afxdp(q) => (**q).poll(max, f),
             #[cfg(feature = "efvi")]
-            Self::Efvi(q) => q.poll(max, f),
+            Self::Efvi(q) => (**q).poll(max, f),
             #[cfg(feature = "verbs")]
-            Self::Verbs(q) => q.poll(max, f),
+            Self::Verbs(q) => (**q).poll(max, f),
             #[cfg(feature = "exanic")]
-            Self::Exanic(q) => q.poll(max, f),
+            Self::Exanic(q) => (**q).poll(max, f),
             // Behind a `dyn` there is no fused loop to call.
             Self::Custom(q) => {
                 let n = q.acquire(max)?;
