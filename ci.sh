@@ -2,7 +2,7 @@
 # Everything that must hold before a change lands, on a bare Debian machine with a Rust toolchain.
 #
 #   ./ci.sh            all of it (as root it installs what it needs and runs the kernel tests)
-#   ./ci.sh STEP ...   only these steps: fmt clippy docs test guest examples demo bpf msrv package
+#   ./ci.sh STEP ...   only these steps: fmt clippy docs test guest examples demo bpf instructions msrv package
 #
 # Without root it runs what it can, and lists at the end what it skipped and why.
 set -euo pipefail
@@ -18,7 +18,7 @@ skip() { echo "SKIPPED ci.sh: $1" | tee -a "$skips"; }
 # The packages the steps call, by the command that shows they are there.
 install_tools() {
   local want=()
-  for pair in ip:iproute2 tshark:tshark clang:clang llvm-objdump:llvm strace:strace setpriv:util-linux raw_ethernet_bw:perftest; do
+  for pair in ip:iproute2 tshark:tshark clang:clang llvm-objdump:llvm strace:strace valgrind:valgrind objdump:binutils setpriv:util-linux raw_ethernet_bw:perftest; do
     command -v "${pair%%:*}" >/dev/null || want+=("${pair#*:}")
   done
   # For the guest: what makes the machine, and what goes into it.
@@ -83,6 +83,18 @@ step_bpf() {
   if command -v clang >/dev/null; then afxdp/bpf/build.sh --check; else skip "no clang to rebuild the XDP object"; fi
 }
 
+# What the hot loops cost in instructions, against what they cost before. Nothing is timed.
+step_instructions() {
+  for tool in valgrind objdump nm cc; do
+    command -v "$tool" >/dev/null || { skip "no $tool: the hot loops' instructions were not counted"; return 0; }
+  done
+  [ "$(uname -m)" = x86_64 ] || { skip "instructions are counted on x86-64 only"; return 0; }
+  cargo build --release --quiet -p linerate-bench
+  local out; out=$(timeout 300 target/release/instructions --check) || { echo "$out"; return 1; }
+  echo "$out"
+  while read -r line; do skip "${line#SKIPPED }"; done < <(grep '^SKIPPED' <<<"$out" || true)
+}
+
 # The stated minimum, where that toolchain is installed; clippy's incompatible_msrv lint otherwise.
 step_msrv() {
   local msrv; msrv=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
@@ -96,7 +108,7 @@ step_msrv() {
 
 step_package() { cargo package --quiet --workspace --no-verify --allow-dirty; }
 
-steps=("$@"); [ $# -gt 0 ] || steps=(fmt clippy docs test guest examples demo bpf msrv package)
+steps=("$@"); [ $# -gt 0 ] || steps=(fmt clippy docs test guest examples demo bpf instructions msrv package)
 install_tools
 for step in "${steps[@]}"; do say "$step"; "step_$step"; done
 

@@ -29,7 +29,14 @@ fn settle(device: &Device, far: &Plug) {
 
 pub(super) fn case(way: &str, frame_bytes: usize) -> Option<Case> {
     let (wire, far) = Plug::pair();
-    let (device, far) = (Rc::new(Device::new("simbench", wire).unwrap()), Rc::new(far));
+    let device = match Device::new("simbench", wire) {
+        Ok(device) => Rc::new(device),
+        Err(why) => {
+            println!("SKIPPED verbs {way}: {why}");
+            return None;
+        }
+    };
+    let far = Rc::new(far);
     let bytes = frame(frame_bytes);
     let (card, plug, arriving) = (Rc::clone(&device), Rc::clone(&far), bytes.clone());
     let arrive = move || {
