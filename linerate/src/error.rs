@@ -8,7 +8,8 @@ use crate::choice::Candidate;
 use crate::file::FileError;
 
 /// Why a port could not be opened. Displays as one line with the remedy.
-#[derive(Debug)]
+///
+/// `Debug` shows the same line: it is what a `main` that returns a `Result` prints.
 #[non_exhaustive]
 pub enum OpenError {
     /// The port's name is not understood.
@@ -34,6 +35,12 @@ pub enum OpenError {
 impl OpenError {
     pub(crate) fn uri(port: &str, detail: impl Into<String>) -> Self {
         Self::Uri { port: port.to_owned(), detail: detail.into() }
+    }
+}
+
+impl fmt::Debug for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

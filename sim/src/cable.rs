@@ -30,6 +30,9 @@ pub const CAPACITY: usize = 4096;
 /// Longest frame that a kernel interface gives, with room for a segment of TCP offload.
 const VETH_FRAME_BYTES: usize = 65_536 + 18;
 
+/// Room for frames that wait in a kernel interface's socket.
+const VETH_BUFFER_BYTES: libc::c_int = 16 << 20;
+
 /// How a frame left the sender.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum WireState {
@@ -141,6 +144,21 @@ impl Plug {
             ) != 0
                 || libc::bind(fd, (&raw const addr).cast(), size_of_val(&addr) as u32) != 0
         };
+        // The kernel drops what does not fit while the card's thread is not running: leave it
+        // room. Without the right to exceed the limit it is as large as the limit.
+        let room = VETH_BUFFER_BYTES;
+        for option in [libc::SO_RCVBUF, libc::SO_RCVBUFFORCE] {
+            // SAFETY: an int that outlives the call. A refusal leaves the buffer as it was.
+            unsafe {
+                libc::setsockopt(
+                    fd,
+                    libc::SOL_SOCKET,
+                    option,
+                    (&raw const room).cast(),
+                    size_of_val(&room) as u32,
+                )
+            };
+        }
         let scratch = Mutex::new(vec![0; VETH_FRAME_BYTES].into());
         if failed {
             Err(io::Error::last_os_error())
