@@ -13,6 +13,7 @@ use crate::doctor::DoctorArgs;
 use crate::failure::Failure;
 use crate::metrics::parse_address;
 use crate::sequence::SeqSpec;
+use crate::top::TopArgs;
 use crate::values::{
     Mac, Speed, parse_count, parse_megabytes, parse_seconds, parse_snaplen, parse_times,
 };
@@ -62,6 +63,7 @@ pub(crate) enum Command {
     Rate(Box<RateArgs>),
     Forward(Box<ForwardArgs>),
     Doctor(Box<DoctorArgs>),
+    Top(Box<TopArgs>),
 }
 
 /// Publish a market-data feed on this machine, capture it, and report.

@@ -32,7 +32,8 @@ use crate::threads::{check_cpu, join};
 use crate::writer::{self, Written};
 
 pub(crate) use plan::Plan;
-pub(crate) use receive::{Counts, Desk, Inspect, Received, Receiver};
+pub(crate) use receive::{Counts, Desk, Inspect, Received, Receiver, SIZE_NAMES};
+pub(crate) use report::ledger;
 pub(crate) use table::{GroupLine, group_lines, group_table};
 
 use live::Live;
@@ -146,7 +147,8 @@ pub(crate) fn run(args: &CaptureArgs, out: &mut Output) -> Result<(), Failure> {
     }
 }
 
-fn open(args: &CaptureArgs, plan: &Plan) -> Result<Port, Failure> {
+/// Opens the port as planned.
+pub(crate) fn open(args: &CaptureArgs, plan: &Plan) -> Result<Port, Failure> {
     let port = linerate::port(&args.port)
         .flows(plan.flows.iter().copied())
         .promiscuous(plan.promiscuous)

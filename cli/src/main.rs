@@ -39,6 +39,7 @@ mod signals;
 mod sink;
 mod sizes;
 mod threads;
+mod top;
 mod values;
 mod writer;
 
@@ -71,6 +72,7 @@ fn main() -> ExitCode {
         Command::Replay(args) => replay::run(args, &mut out),
         Command::Ping(args) => ping::run(args, &out),
         Command::Pong(args) => pong::run(args, &out),
+        Command::Top(args) => top::run(args, &out),
         Command::Doctor(args) => doctor::run(args, &out),
         Command::Selftest(args) => selftest::run(args, &out),
         Command::Blast(args) => blast::run(args, &out),

@@ -38,6 +38,26 @@ pub(crate) struct Counts {
     pub(crate) merged: u64,
     /// Frames that came after the end and were not taken.
     pub(crate) surplus: u64,
+    /// Frames taken, by size: see [`SIZE_NAMES`].
+    pub(crate) sizes: [u64; 7],
+}
+
+/// Sizes of frames with their check sequence, as the field groups them (RFC 2819).
+pub(crate) const SIZE_NAMES: [&str; 7] =
+    ["64", "65-127", "128-255", "256-511", "512-1023", "1024-1518", "longer"];
+
+/// The place in [`Counts::sizes`] of a frame of so many bytes without its check sequence.
+#[inline]
+fn size_class(wire_len: u64) -> usize {
+    match wire_len + 4 {
+        0..=64 => 0,
+        65..=127 => 1,
+        128..=255 => 2,
+        256..=511 => 3,
+        512..=1023 => 4,
+        1024..=1518 => 5,
+        _ => 6,
+    }
 }
 
 /// Where the main thread asks for numbers and the receive loop leaves them. The loop tries the
@@ -286,6 +306,7 @@ impl<I: Inspect> Taker<I> {
         let wire_len = u64::from(frame.meta.wire_len);
         self.counts.frames += 1;
         self.counts.bytes += wire_len;
+        self.counts.sizes[size_class(wire_len)] += 1;
         self.counts.merged += u64::from(frame.meta.flags.contains(RxFlags::MERGED));
         if !self.groups.is_empty()
             && let Some(group) = self.groups.count(frame.bytes, wire_len)
