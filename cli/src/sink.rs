@@ -10,13 +10,16 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use linerate::loops::{End, EventLoop, Every, StopHandle, StrategyKind, pin_to_cpu};
-use linerate::{AnyRx, ErrorKind, FrameRx, RxStats};
+use linerate::{AnyRx, ErrorKind, FlowSpec, FrameRx, RxStats};
 
 use crate::args::SinkArgs;
+use crate::capture::GroupLine;
 use crate::failure::Failure;
+use crate::groups;
 use crate::json::Identity;
 use crate::load::{Tally, Totals};
 use crate::meeting;
+use crate::metrics::{self, Exporter};
 use crate::output::Output;
 use crate::setting::{Setting, interface_of};
 use crate::signals::Interrupt;
@@ -35,6 +38,10 @@ const SHOW: Duration = Duration::from_millis(200);
 pub(crate) struct Sheet {
     pub(crate) totals: Totals,
     pub(crate) damaged: u64,
+    /// Of each queue.
+    queues: Vec<RxStats>,
+    /// Of each group, where somebody reads them.
+    groups: Vec<Totals>,
 }
 
 /// Runs the command.
@@ -53,6 +60,7 @@ pub(crate) fn run(args: &SinkArgs, out: &Output) -> Result<(), Failure> {
     let interface = interface_of(&port);
     let strategy = meeting::strategy(args.strategy, &mut port.rx);
     let setting = Setting::of(&port, interface.as_ref(), args.cpu, strategy);
+    let exporter = args.metrics.map(|at| Exporter::start(at, &identity, out)).transpose()?;
     let (queues, _, guard) = port.into_parts();
     let mut events = EventLoop::new(strategy, &stop);
     for queue in queues {
@@ -66,6 +74,7 @@ pub(crate) fn run(args: &SinkArgs, out: &Output) -> Result<(), Failure> {
         tally: RefCell::new(Tally::new(&flows)),
         limit: args.count.unwrap_or(u64::MAX),
         sheet: Arc::clone(&sheet),
+        exported: exporter.is_some(),
         full: AtomicBool::new(false),
     };
     let cpu = args.cpu;
@@ -84,7 +93,11 @@ pub(crate) fn run(args: &SinkArgs, out: &Output) -> Result<(), Failure> {
         if interrupt.asked() || out.closed() || over {
             break;
         }
-        live.tick(&sheet, out);
+        if live.tick(&sheet, out)
+            && let Some(exporter) = &exporter
+        {
+            export(exporter, &sheet, &flows);
+        }
         thread::sleep(TICK);
     }
     let seconds = begun.elapsed().as_secs_f64();
@@ -113,6 +126,7 @@ struct Sink {
     tally: RefCell<Tally>,
     limit: u64,
     sheet: Arc<Mutex<Sheet>>,
+    exported: bool,
     full: AtomicBool,
 }
 
@@ -138,7 +152,7 @@ impl Sink {
     fn receive(&mut self) -> Result<(), Failure> {
         let mut show = Every::new(SHOW);
         loop {
-            let (tally, sheet, full, limit) = (&self.tally, &self.sheet, &self.full, self.limit);
+            let (tally, full, limit) = (&self.tally, &self.full, self.limit);
             let ended = self.events.run_with(
                 |(), frame| {
                     let mut tally = tally.borrow_mut();
@@ -152,20 +166,34 @@ impl Sink {
                         full.store(true, Ordering::Relaxed);
                         return ControlFlow::Break(());
                     }
-                    if show.is_due(turn)
-                        && let Ok(mut sheet) = sheet.try_lock()
-                    {
-                        *sheet = Sheet { totals: tally.totals(), damaged: tally.damaged };
+                    // Outside the loop the queues' counters can be read.
+                    if show.is_due(turn) {
+                        ControlFlow::Break(())
+                    } else {
+                        ControlFlow::Continue(())
                     }
-                    ControlFlow::Continue(())
                 },
             );
             match ended {
                 Ok(ended) if ended.why == End::Stopped => return Ok(()),
-                Ok(_) => return Ok(()),
+                Ok(_) if self.full.load(Ordering::Relaxed) => return Ok(()),
+                Ok(_) => self.show(),
                 // Frames may come again when the link is back.
                 Err(e) if e.error.kind == ErrorKind::LinkDown => thread::sleep(LINK_NAP),
                 Err(e) => return Err(Failure::new(e).remedy("what came before is counted")),
+            }
+        }
+    }
+
+    /// Leaves the numbers for the main thread, unless it is reading them.
+    fn show(&mut self) {
+        let tally = self.tally.get_mut();
+        if let Ok(mut sheet) = self.sheet.try_lock() {
+            (sheet.totals, sheet.damaged) = (tally.totals(), tally.damaged);
+            sheet.queues.clear();
+            sheet.queues.extend(self.events.queues_mut().map(|(queue, ())| queue.stats()));
+            if self.exported {
+                sheet.groups = tally.groups();
             }
         }
     }
@@ -183,6 +211,23 @@ impl Sink {
             }
         }
     }
+}
+
+/// The page of metrics as of the last sheet.
+fn export(exporter: &Exporter, sheet: &Mutex<Sheet>, flows: &[FlowSpec]) {
+    let sheet = sheet.lock().unwrap_or_else(PoisonError::into_inner);
+    let line = |(flow, totals): (&FlowSpec, &Totals)| GroupLine {
+        group: groups::name(flow),
+        frames: totals.frames,
+        bytes: totals.bytes,
+        gaps: totals.gaps,
+        missing: totals.missing,
+        late: totals.reordered,
+        sequenced: true,
+    };
+    let groups: Vec<GroupLine> = flows.iter().zip(&sheet.groups).map(line).collect();
+    let page = metrics::Sheet { rx: &sheet.queues, groups: &groups, ..metrics::Sheet::default() };
+    exporter.put(&page);
 }
 
 /// Adds a queue's counters to a sum.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use linerate::loops::Strategy;
 
+use crate::metrics::parse_address;
 use crate::sizes::Sizes;
 use crate::values::{
     Mac, parse_count, parse_percent, parse_percent_or_0, parse_rate, parse_seconds, parse_times,
@@ -191,6 +192,10 @@ pub(crate) struct SinkArgs {
     /// Run on this CPU.
     #[arg(long, value_name = "N")]
     pub(crate) cpu: Option<u32>,
+    /// Serve the counters as Prometheus text at http://ADDR/metrics; a port alone (9898) is
+    /// reachable from this machine only.
+    #[arg(long, value_name = "ADDR", value_parser = parse_address)]
+    pub(crate) metrics: Option<SocketAddr>,
 }
 
 /// Find the highest rate without loss between two ports of this machine (RFC 2544).

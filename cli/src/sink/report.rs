@@ -46,11 +46,11 @@ impl<'a> Live<'a> {
         Self { identity, begun, next, last: (begun, Totals::default()) }
     }
 
-    /// To be called often.
-    pub(crate) fn tick(&mut self, sheet: &Mutex<Sheet>, out: &Output) {
+    /// To be called often. `true`: a second is over.
+    pub(crate) fn tick(&mut self, sheet: &Mutex<Sheet>, out: &Output) -> bool {
         let now = Instant::now();
         if now < self.next {
-            return;
+            return false;
         }
         self.next += Duration::from_secs(1);
         let (totals, damaged) = super::read(sheet);
@@ -72,6 +72,7 @@ impl<'a> Live<'a> {
             count(missing),
             count(reordered)
         ));
+        true
     }
 }
 
