@@ -46,7 +46,7 @@ pub(super) fn run(
     out: &Output,
 ) -> Result<(), Failure> {
     let interrupt = Interrupt::install()?;
-    let before = sources::read(ports, metrics)?;
+    let before = sources::read(ports, metrics, true)?;
     let begun = Instant::now();
     out.json(&Watching { r#final: false, counters: before.counters() });
     out.notice(&format!(
@@ -56,7 +56,7 @@ pub(super) fn run(
     while begun.elapsed().as_secs_f64() < seconds && !interrupt.asked() && !out.closed() {
         thread::sleep(Duration::from_millis(50));
     }
-    let after = sources::read(ports, metrics)?;
+    let after = sources::read(ports, metrics, false)?;
     let (mut losses, signs): (Vec<_>, Vec<_>) =
         after.since(&before).into_iter().partition(Loss::is_loss);
     losses.sort_by_key(|loss| (loss.layer, std::cmp::Reverse(loss.frames)));

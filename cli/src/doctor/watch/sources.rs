@@ -47,8 +47,12 @@ impl Snapshot {
     }
 }
 
-/// Reads everything. Fails when a linerate that was named does not answer.
-pub(super) fn read(ports: &[PortInfo], endpoints: &[String]) -> Result<Snapshot, Failure> {
+/// Reads everything. At first a linerate that was named must answer; later it may have ended.
+pub(super) fn read(
+    ports: &[PortInfo],
+    endpoints: &[String],
+    first: bool,
+) -> Result<Snapshot, Failure> {
     let mut all = Snapshot::default();
     for port in ports {
         interface(&mut all, port);
@@ -78,8 +82,11 @@ pub(super) fn read(ports: &[PortInfo], endpoints: &[String]) -> Result<Snapshot,
         all.not_seen.push(what.into());
     }
     for address in endpoints {
-        let page = metrics::fetch(address)?;
-        ours(&mut all, address, &page);
+        match metrics::fetch(address) {
+            Ok(page) => ours(&mut all, address, &page),
+            Err(e) if first => return Err(e),
+            Err(e) => all.not_seen.push(format!("the end of linerate at {address}: {e}")),
+        }
     }
     Ok(all)
 }
