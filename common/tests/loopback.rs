@@ -212,6 +212,25 @@ fn rules_select_mark_and_count_what_they_leave_out() {
 }
 
 #[test]
+fn what_a_rule_leaves_out_gives_its_buffer_back() {
+    let (mut tx, mut rx) =
+        loopback::pair(&Options { ring_slots: 4, ..Options::default() }).unwrap();
+    rx.add(&FlowSpec::of(FlowKind::EtherType(0x88cc))).unwrap();
+    let mut frame = [0; 60];
+    for round in 0..40 {
+        assert!(tx.send(&frame).unwrap(), "no buffer is posted any more, after {round}");
+        tx.kick().unwrap();
+        assert_eq!(rx.poll(1, |_| panic!("no rule wants it")).unwrap(), 0);
+        tx.reap();
+    }
+    frame[12..14].copy_from_slice(&[0x88, 0xcc]);
+    assert!(tx.send(&frame).unwrap());
+    tx.kick().unwrap();
+    assert_eq!(rx.poll(1, |_| ()).unwrap(), 1);
+    assert_eq!(rx.stats().filtered, 40);
+}
+
+#[test]
 fn a_taken_frame_shows_no_bytes_any_more() {
     // They are the Buf's alone: it may be written while the window is still open.
     let (mut tx, mut rx) = loopback::pair(&Options::default()).unwrap();
