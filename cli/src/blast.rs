@@ -215,7 +215,8 @@ impl Summary<'_> {
         let left = queue.completed.min(self.sent.frames);
         let mut ledger = Ledger::new(self.sent.frames, "frames made", left);
         ledger.drop_all(queue.losses());
-        if self.failure.is_some() {
+        if self.failure.is_some() || self.interrupted {
+            // Still in the queue of a port that sends no more.
             let settled = queue.completed + queue.lost();
             ledger.drop("unsent", self.sent.frames.saturating_sub(settled));
         }

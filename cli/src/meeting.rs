@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use linerate::loops::Strategy;
-use linerate::{AnyRx, AnyTx, FlowKind, FlowSpec, FrameTx, Interface, Port, Proto};
+use linerate::{AnyRx, AnyTx, ErrorKind, FlowKind, FlowSpec, FrameTx, Interface, Port, Proto};
 
 use crate::failure::Failure;
 use crate::json::Identity;
@@ -123,6 +123,12 @@ pub(crate) fn is_back_pressure(e: linerate::Error) -> bool {
     const ENOBUFS: i32 = 105;
     let kind = std::io::Error::from_raw_os_error(e.errno).kind();
     e.errno == ENOBUFS || (e.errno != 0 && matches!(kind, WouldBlock | Interrupted | OutOfMemory))
+}
+
+/// May this error pass while the run goes on? A link that is down may come back; frames that
+/// are lost meanwhile are counted as such.
+pub(crate) fn may_pass(e: linerate::Error) -> bool {
+    is_back_pressure(e) || e.kind == ErrorKind::LinkDown
 }
 
 #[cfg(test)]

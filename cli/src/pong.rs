@@ -22,7 +22,7 @@ use crate::args::PongArgs;
 use crate::failure::Failure;
 use crate::format::{count, per_second, plural, pps};
 use crate::json::{Identity, Line, Volume};
-use crate::meeting::{self, is_back_pressure};
+use crate::meeting::{self, may_pass};
 use crate::output::Output;
 use crate::privilege::{self, Need};
 use crate::probe::{Kind, Mark, Origin, Unmarked};
@@ -197,7 +197,7 @@ impl Responder {
     fn kick(&mut self) -> Result<(), linerate::Error> {
         if self.pending {
             match self.tx.kick() {
-                Err(e) if is_back_pressure(e) => return Ok(()),
+                Err(e) if may_pass(e) => return Ok(()),
                 done => done?,
             }
             self.pending = false;

@@ -144,7 +144,7 @@ impl Sink {
         }
         let mut queue = RxStats::default();
         for (rx, ()) in self.events.queues_mut() {
-            add(&mut queue, &rx.stats());
+            queue += rx.stats();
         }
         Received { tally: self.tally.into_inner(), queue, failure }
     }
@@ -228,22 +228,6 @@ fn export(exporter: &Exporter, sheet: &Mutex<Sheet>, flows: &[FlowSpec]) {
     let groups: Vec<GroupLine> = flows.iter().zip(&sheet.groups).map(line).collect();
     let page = metrics::Sheet { rx: &sheet.queues, groups: &groups, ..metrics::Sheet::default() };
     exporter.put(&page);
-}
-
-/// Adds a queue's counters to a sum.
-pub(crate) fn add(sum: &mut RxStats, one: &RxStats) {
-    sum.frames += one.frames;
-    sum.bytes += one.bytes;
-    sum.flagged += one.flagged;
-    sum.no_buffer += one.no_buffer;
-    sum.ring_full += one.ring_full;
-    sum.ring_lapped += one.ring_lapped;
-    sum.kernel_drop += one.kernel_drop;
-    sum.card_drop += one.card_drop;
-    sum.crc += one.crc;
-    sum.truncated += one.truncated;
-    sum.malformed += one.malformed;
-    sum.filtered += one.filtered;
 }
 
 /// The sheet, whatever happened to the thread that wrote it.

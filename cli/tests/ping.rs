@@ -12,20 +12,22 @@ use linerate_lab::{Lab, lab_or_skip};
 /// Long enough for the busiest machine: nothing may be lost on a quiet cable.
 const PATIENT: &[&str] = &["--timeout", "20", "--pps", "2000", "--warm-up", "20"];
 
-fn ping_pong(lab: &Lab, ping: &str, pong: &str, extra: &[&str]) {
-    // An ExaNIC cannot be slept on.
-    let how = if pong.contains("exanic") { "low-latency" } else { "adaptive" };
-    let mut answers = lab.in_b(|| Running::start(&["pong", pong, "--loop", how]));
-    let args = [&["ping", ping, "-c", "150", "--size", "60,900"], PATIENT, extra].concat();
+fn ping_pong(lab: &Lab, ping: &str, pong: &str) {
+    // Two loops that spin keep a small machine from everything else; an ExaNIC cannot be slept on.
+    let how = |port: &str, usual| if port.contains("exanic") { "low-latency" } else { usual };
+    let (ours, theirs) = (how(ping, "blocking"), how(pong, "adaptive"));
+    let mut answers = lab.in_b(|| Running::start(&["pong", pong, "--loop", theirs]));
+    let args = ["ping", ping, "-c", "100", "--size", "60,900", "--loop", ours];
+    let args = [&args[..], PATIENT].concat();
     let ended = lab.in_a(|| json(&args));
     let what = format!("{ping} to {pong}: {ended:?}");
     assert_eq!(ended.code, Some(0), "{what}");
     assert_eq!(
         (&ended.last["final"], &ended.last["frames"]),
-        (&true.into(), &300.into()),
+        (&true.into(), &200.into()),
         "{what}"
     );
-    assert_eq!((&ended.last["answered"], &ended.last["lost"]), (&300.into(), &0.into()), "{what}");
+    assert_eq!((&ended.last["answered"], &ended.last["lost"]), (&200.into(), &0.into()), "{what}");
     for size in ended.last["sizes"].as_array().unwrap() {
         let rtt = &size["rtt_ns"];
         let at = |name: &str| rtt[name].as_u64().unwrap();
@@ -35,25 +37,25 @@ fn ping_pong(lab: &Lab, ping: &str, pong: &str, extra: &[&str]) {
     }
     let answers = answers.interrupt();
     assert_eq!(answers.code, Some(0), "{what} {answers:?}");
-    assert_eq!(answers.last["answered"], 340, "{what} {answers:?}");
+    assert_eq!(answers.last["answered"], 240, "{what} {answers:?}");
     assert_eq!(answers.last["clients"], 1, "{what} {answers:?}");
 }
 
 #[test]
 fn every_kernel_backend_pings_and_answers() {
     let lab = lab_or_skip!();
-    ping_pong(&lab, "afpacket:v0", "afpacket:v1", &[]);
-    ping_pong(&lab, "afxdp:v0", "afxdp:v1", &["--loop", "blocking"]);
-    ping_pong(&lab, "udp:v0", "udp:v1", &["--loop", "blocking"]);
-    ping_pong(&lab, "afpacket:v0", "udp:v1", &[]);
+    ping_pong(&lab, "afpacket:v0", "afpacket:v1");
+    ping_pong(&lab, "afxdp:v0", "afxdp:v1");
+    ping_pong(&lab, "udp:v0", "udp:v1");
+    ping_pong(&lab, "afpacket:v0", "udp:v1");
 }
 
 #[test]
 fn every_simulated_card_pings_and_answers() {
     let lab = lab_or_skip!();
     for card in ["exanic", "efvi", "verbs"] {
-        ping_pong(&lab, &format!("sim:{card}?peer=v0"), "afpacket:v1", &[]);
-        ping_pong(&lab, "afpacket:v0", &format!("sim:{card}?peer=v1"), &[]);
+        ping_pong(&lab, &format!("sim:{card}?peer=v0"), "afpacket:v1");
+        ping_pong(&lab, "afpacket:v0", &format!("sim:{card}?peer=v1"));
     }
 }
 
@@ -73,11 +75,12 @@ fn back_to_back_files_and_ctrl_c() {
     let lab = lab_or_skip!();
     let dir = Scratch::new("ping");
     let (plot, log) = (dir.path("rtt.svg"), dir.path("rtt.hlog"));
-    let mut pong = lab.in_b(|| Running::start(&["pong", "afpacket:v1"]));
+    let mut pong = lab.in_b(|| Running::start(&["pong", "afpacket:v1", "--loop", "adaptive"]));
     let mut ping = lab.in_a(|| {
         let files = ["--plot", &plot, "--log", &log];
-        let args = ["ping", "afpacket:v0", "--back-to-back", "--timeout", "20", "-d", "600"];
-        Running::start(&[&args[..], &files].concat())
+        let args =
+            ["ping", "afpacket:v0", "--back-to-back", "--timeout", "20", "--loop", "blocking"];
+        Running::start(&[&args[..], &["-d", "600", "--warm-up", "10"], &files].concat())
     });
     ping.wait_until(|line| line["answered"].as_u64() > Some(5));
     let ended = ping.interrupt();

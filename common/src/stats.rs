@@ -63,6 +63,24 @@ impl RxStats {
     );
 }
 
+/// Several queues as one.
+impl std::ops::AddAssign for RxStats {
+    fn add_assign(&mut self, other: Self) {
+        self.frames += other.frames;
+        self.bytes += other.bytes;
+        self.flagged += other.flagged;
+        self.no_buffer += other.no_buffer;
+        self.ring_full += other.ring_full;
+        self.ring_lapped += other.ring_lapped;
+        self.kernel_drop += other.kernel_drop;
+        self.card_drop += other.card_drop;
+        self.crc += other.crc;
+        self.truncated += other.truncated;
+        self.malformed += other.malformed;
+        self.filtered += other.filtered;
+    }
+}
+
 /// Transmit counters since the queue was opened.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -95,5 +113,29 @@ mod tests {
         assert_eq!(s.lost(), 5);
         assert!(s.losses().any(|l| l == ("kernel_drop", 3)));
         assert!(!s.losses().any(|(name, _)| name == "frames" || name == "flagged"));
+    }
+
+    #[test]
+    fn counters_of_several_queues_add_up() {
+        // Every field by its place in the list of fields, twice.
+        let one = RxStats {
+            frames: 1,
+            bytes: 2,
+            flagged: 3,
+            no_buffer: 4,
+            ring_full: 5,
+            ring_lapped: 6,
+            kernel_drop: 7,
+            card_drop: 8,
+            crc: 9,
+            truncated: 10,
+            malformed: 11,
+            filtered: 12,
+        };
+        let mut sum = one;
+        sum += one;
+        assert_eq!((sum.frames, sum.bytes, sum.flagged), (2, 4, 6));
+        let losses: Vec<u64> = sum.losses().map(|(_, n)| n).collect();
+        assert_eq!(losses, [8, 10, 12, 14, 16, 18, 20, 22, 24]);
     }
 }

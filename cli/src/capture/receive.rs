@@ -266,20 +266,7 @@ impl<I: Inspect> Receiver<I> {
 
 fn sum(queues: &[RxStats]) -> RxStats {
     let mut sum = RxStats::default();
-    for one in queues {
-        sum.frames += one.frames;
-        sum.bytes += one.bytes;
-        sum.flagged += one.flagged;
-        sum.no_buffer += one.no_buffer;
-        sum.ring_full += one.ring_full;
-        sum.ring_lapped += one.ring_lapped;
-        sum.kernel_drop += one.kernel_drop;
-        sum.card_drop += one.card_drop;
-        sum.crc += one.crc;
-        sum.truncated += one.truncated;
-        sum.malformed += one.malformed;
-        sum.filtered += one.filtered;
-    }
+    queues.iter().for_each(|one| sum += *one);
     sum
 }
 

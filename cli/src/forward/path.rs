@@ -13,8 +13,7 @@ use linerate::{
 };
 
 use crate::failure::Failure;
-use crate::meeting::is_back_pressure;
-use crate::sink::add;
+use crate::meeting::may_pass;
 
 /// Frames passed on at once.
 const BURST: usize = 64;
@@ -96,7 +95,7 @@ impl Path {
             self.see_off();
         }
         let mut rx = RxStats::default();
-        self.rx.iter_mut().for_each(|queue| add(&mut rx, &queue.stats()));
+        self.rx.iter_mut().for_each(|queue| rx += queue.stats());
         Way { counts: self.counts, rx, tx: self.tx.stats(), failure }
     }
 
@@ -151,7 +150,7 @@ impl Path {
     /// What is back-pressure keeps its frames in the queue, for the next turn.
     fn kick(&mut self) -> Result<(), Error> {
         match self.tx.kick() {
-            Err(e) if is_back_pressure(e) => Ok(()),
+            Err(e) if may_pass(e) => Ok(()),
             done => {
                 self.uncommitted = false;
                 done

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use linerate::clock::now_ns;
-use linerate::{AnyTx, Error, FrameTx, TxStats};
+use linerate::{AnyTx, Error, ErrorKind, FrameTx, TxStats};
 
 use super::Deck;
 use crate::histogram;
@@ -17,6 +17,9 @@ use crate::pacer;
 const LEAD: Duration = Duration::from_millis(2);
 /// How long to wait for the last frames to leave.
 const FAREWELL: Duration = Duration::from_secs(2);
+/// How long to wait for a link that is down, and how long between two looks.
+const LINK_PATIENCE: Duration = Duration::from_secs(10);
+const LINK_NAP: Duration = Duration::from_millis(10);
 
 /// How much to send, and how fast.
 #[derive(Debug, Clone, Copy)]
@@ -170,17 +173,28 @@ impl Sender<'_> {
         Ok(())
     }
 
-    /// A full queue is back-pressure, not a failure: what was committed stays queued.
+    /// A full queue is back-pressure, not a failure, and a link may come back: what was committed
+    /// stays queued.
     fn doorbell(&mut self) -> Result<(), Error> {
+        let mut down_since = None;
         loop {
-            match self.tx.kick() {
-                Err(e) if is_back_pressure(e) && !self.stopped() => {
-                    self.held_back = true;
-                    self.tx.reap();
-                    thread::yield_now();
-                }
-                done => return done,
+            let Err(e) = self.tx.kick() else { return Ok(()) };
+            let passes = if e.kind == ErrorKind::LinkDown {
+                thread::sleep(LINK_NAP);
+                down_since.get_or_insert_with(Instant::now).elapsed() < LINK_PATIENCE
+            } else {
+                is_back_pressure(e)
+            };
+            if !passes {
+                return Err(e);
             }
+            if self.stopped() {
+                // What is still queued is not sent; the ledger shows it.
+                return Ok(());
+            }
+            self.held_back = true;
+            self.tx.reap();
+            thread::yield_now();
         }
     }
 

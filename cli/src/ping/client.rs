@@ -17,13 +17,15 @@ use super::DEFAULT_COUNT;
 use super::record::{Sample, UNKNOWN};
 use crate::args::PingArgs;
 use crate::failure::Failure;
-use crate::meeting::is_back_pressure;
+use crate::meeting::may_pass;
 use crate::probe::{Kind, Mark, Origin, Stencil, Unmarked, any_number};
 
 /// Longest sleep of a blocking wait without looking whether to stop.
 const NAP: Duration = Duration::from_millis(20);
 /// Most frames handed over with one kick.
 const GROUP: usize = 64;
+/// How long an answered frame waits for the stamp of its sending.
+const STAMP_PATIENCE_NS: u64 = 2_000_000;
 /// Answers taken in one turn.
 const BURST: usize = 32;
 
@@ -288,7 +290,7 @@ impl Client {
         let sent = &self.shared.sent;
         sent.store(sent.load(Ordering::Relaxed) + committed, Ordering::Relaxed);
         match self.tx.kick() {
-            Err(e) if is_back_pressure(e) => Ok(()),
+            Err(e) if may_pass(e) => Ok(()),
             done => done,
         }
     }
@@ -336,8 +338,15 @@ impl Client {
         let now = run.now_ns();
         while let Some(front) = self.pending.front() {
             let overdue = now.saturating_sub(front.due_ns) > self.plan.timeout_ns;
-            let waits_for_stamp = self.stamped && front.left.ns == 0;
-            if !overdue && (front.answer.is_none() || waits_for_stamp) {
+            let ready = match front.answer {
+                // The stamp of sending may come behind the answer, or not at all.
+                Some((at, _)) => {
+                    let fresh = now.saturating_sub(at) < STAMP_PATIENCE_NS;
+                    !(self.stamped && front.left.ns == 0 && fresh)
+                }
+                None => false,
+            };
+            if !overdue && !ready {
                 return;
             }
             let front = *front;

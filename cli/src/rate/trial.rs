@@ -12,7 +12,6 @@ use crate::failure::Failure;
 use crate::histogram::Spread;
 use crate::load::{self, Deck, Order, Shared, Tally};
 use crate::signals::Interrupt;
-use crate::sink::add;
 
 /// The receiver waits this long after the last frame, once everything has been sent.
 const QUIET: Duration = Duration::from_millis(100);
@@ -188,6 +187,6 @@ fn receive(rx: &mut [AnyRx], mut tally: Tally, all_sent: &AtomicBool) -> Result<
 
 fn sum(rx: &mut [AnyRx]) -> RxStats {
     let mut all = RxStats::default();
-    rx.iter_mut().for_each(|queue| add(&mut all, &queue.stats()));
+    rx.iter_mut().for_each(|queue| all += queue.stats());
     all
 }

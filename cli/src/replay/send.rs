@@ -12,6 +12,7 @@ use crate::args::ReplayArgs;
 use crate::failure::Failure;
 use crate::histogram;
 use crate::lane::{Batch, LaneRx, Next};
+use crate::meeting::is_back_pressure;
 use crate::pacer;
 use crate::values::{Mac, Speed};
 
@@ -258,14 +259,6 @@ impl Sender {
     fn stopped(&self) -> bool {
         self.shared.stop.load(Ordering::Relaxed)
     }
-}
-
-fn is_back_pressure(e: Error) -> bool {
-    use std::io::ErrorKind::{Interrupted, OutOfMemory, WouldBlock};
-    // ENOBUFS has no kind of its own.
-    const ENOBUFS: i32 = 105;
-    let kind = std::io::Error::from_raw_os_error(e.errno).kind();
-    e.errno == ENOBUFS || (e.errno != 0 && matches!(kind, WouldBlock | Interrupted | OutOfMemory))
 }
 
 /// The lane, frame by frame.
