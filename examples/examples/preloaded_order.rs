@@ -40,6 +40,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             let orders = open_with(Card::api(), &card.port_name(1), &Options::default())?;
             let ticks = std::thread::spawn(move || simulate(&exchange));
             trade(&feed, &orders, SIMULATED_TICKS / 2)?;
+            println!("a simulated card: the times say nothing about a real one");
             ticks.join().map_err(|_| "the simulated exchange failed".into())
         }
         _ => Err("usage: preloaded_order [FEED_PORT ORDER_PORT]".into()),
