@@ -110,7 +110,7 @@ cat > "$root/init" <<INIT
 export PATH=/sbin:/usr/sbin:/bin:/usr/bin HOME=/ LINERATE_GUEST=1 RUST_BACKTRACE=0
 /bin/busybox --install -s /bin
 mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev
-mkdir -p /dev/hugepages; mount -t hugetlbfs huge /dev/hugepages; mount -t tmpfs tmp /tmp; chmod 1777 /tmp
+mkdir -p /dev/hugepages; mount -t hugetlbfs huge /dev/hugepages; chmod 1777 /tmp
 exec > /dev/ttyS1 2>&1
 stty -F /dev/ttyS1 raw -echo
 fail() { echo "guest: \$*"; echo "GUEST-FAILED"; poweroff -f; }
