@@ -20,7 +20,7 @@ skip() { echo "guest: $1" >&2; exit 77; }
 [ $# -ge 1 ] || { sed -n '2,15s/^# \{0,1\}//p' "$0"; exit 2; }
 program=$(readlink -f "$1"); shift
 limit=${GUEST_SECONDS:-100}
-cache=${GUEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/linerate-guest}
+cache=${GUEST_CACHE:-${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/linerate-guest}
 
 [ "$(uname -m)" = x86_64 ] || skip "only x86_64 guests are known here"
 for pair in qemu-system-x86_64:qemu-system-x86 busybox:busybox-static modinfo:kmod cpio:cpio \
