@@ -158,6 +158,8 @@ fn receive(rx: &mut AnyRx, pools: &[Pool], progress: &Progress) -> (u64, u64) {
     let mut r = Random(0xfeed_f00d_dead_beef);
     let mut last = [None; FLOWS];
     let (mut count, mut changes) = (0, 0);
+    // The queue counts since it was opened, `progress` since this run began.
+    let lost_before = rx.stats().lost();
     let mut held = Vec::new();
     let mut rule: Option<RuleId> = None;
     let other: FlowSpec = "udp:10.1.2.3:99".parse().unwrap();
@@ -221,7 +223,7 @@ fn receive(rx: &mut AnyRx, pools: &[Pool], progress: &Progress) -> (u64, u64) {
         }
         if progress.done.load(Ordering::Acquire) {
             let sent = progress.sent.load(Ordering::Acquire);
-            let accounted = count + rx.stats().lost();
+            let accounted = count + rx.stats().lost() - lost_before;
             if accounted >= sent || moved.elapsed() > QUIET {
                 break;
             }
