@@ -1,4 +1,6 @@
-//! Drawings as SVG files.
+//! Drawings as SVG and PNG files.
+
+mod canvas;
 
 use std::fmt;
 use std::path::Path;
@@ -6,11 +8,12 @@ use std::path::Path;
 use plotters::coord::Shift;
 use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, ValueFormatter};
 use plotters::prelude::{
-    BLACK, ChartBuilder, Circle, Color, DrawingArea, IntoDrawingArea, IntoFont, LineSeries,
-    PathElement, RGBColor, SVGBackend, SeriesLabelPosition, WHITE,
+    BLACK, ChartBuilder, Circle, Color, DrawingArea, DrawingBackend, IntoDrawingArea, IntoFont,
+    LineSeries, PathElement, RGBColor, SVGBackend, SeriesLabelPosition, WHITE,
 };
 
 use crate::failure::Failure;
+use canvas::Canvas;
 
 const WIDTH: u32 = 960;
 const PANEL: u32 = 400;
@@ -55,36 +58,71 @@ pub(crate) struct Panel {
     pub(crate) series: Vec<Series>,
 }
 
+/// What the end of a drawing's name says it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Svg,
+    Png,
+}
+
+impl Kind {
+    fn of(path: &Path) -> Result<Self, Failure> {
+        let end = path.extension().map(|end| end.to_ascii_lowercase());
+        match end.as_ref().and_then(|end| end.to_str()) {
+            Some("svg") => Ok(Self::Svg),
+            Some("png") => Ok(Self::Png),
+            _ => Err(Failure::usage(format!("--plot {}: neither SVG nor PNG", path.display()))
+                .remedy("name it FILE.svg or FILE.png")),
+        }
+    }
+}
+
 /// Can a drawing of this name be made? Asked before anything is measured.
 pub(crate) fn check(path: Option<&Path>) -> Result<(), Failure> {
-    match path {
-        Some(path) if path.extension().is_none_or(|end| end != "svg") => {
-            Err(Failure::usage(format!("--plot {}: only SVG is drawn", path.display()))
-                .remedy("name it FILE.svg; rsvg-convert makes a PNG of it"))
-        }
-        _ => Ok(()),
-    }
+    path.map_or(Ok(()), |path| Kind::of(path).map(|_| ()))
 }
 
 /// Draws the panels below each other.
 pub(crate) fn draw(path: &Path, title: &str, below: &str, panels: &[Panel]) -> Result<(), Failure> {
-    let mut text = String::new();
-    let height = HEAD + PANEL * panels.len() as u32;
-    render(&mut text, (WIDTH, height), title, below, panels)
-        .map_err(|e| Failure::new(format!("cannot draw {}: {e}", path.display())))?;
-    std::fs::write(path, text).map_err(|e| {
+    let drawn = match Kind::of(path)? {
+        Kind::Svg => svg(title, below, panels),
+        Kind::Png => png(title, below, panels),
+    };
+    let bytes = drawn.map_err(|e| Failure::new(format!("cannot draw {}: {e}", path.display())))?;
+    std::fs::write(path, bytes).map_err(|e| {
         Failure::new(format!("cannot write {}: {}", path.display(), crate::failure::io_text(&e)))
     })
 }
 
-fn render(
-    text: &mut String,
-    size: (u32, u32),
+type Drawn<T> = Result<T, Box<dyn std::error::Error>>;
+
+fn size(panels: &[Panel]) -> (u32, u32) {
+    (WIDTH, HEAD + PANEL * panels.len() as u32)
+}
+
+fn svg(title: &str, below: &str, panels: &[Panel]) -> Drawn<Vec<u8>> {
+    let mut text = String::new();
+    let root = SVGBackend::with_string(&mut text, size(panels)).into_drawing_area();
+    render(&root, title, below, panels)?;
+    drop(root);
+    Ok(text.into_bytes())
+}
+
+fn png(title: &str, below: &str, panels: &[Panel]) -> Drawn<Vec<u8>> {
+    let mut pixels = canvas::blank(size(panels)).ok_or("it has no size")?;
+    render(&Canvas::on(&mut pixels).into_drawing_area(), title, below, panels)?;
+    Ok(pixels.encode_png()?)
+}
+
+fn render<B: DrawingBackend>(
+    root: &DrawingArea<B, Shift>,
     title: &str,
     below: &str,
     panels: &[Panel],
-) -> Result<(), Box<dyn std::error::Error>> {
-    let root = SVGBackend::with_string(text, size).into_drawing_area();
+) -> Drawn<()>
+where
+    B::ErrorType: 'static,
+{
     root.fill(&WHITE)?;
     root.draw_text(title, &("sans-serif", 20).into_font().color(&BLACK), (16, 14))?;
     let grey = BLACK.mix(0.65);
@@ -97,10 +135,11 @@ fn render(
     Ok(())
 }
 
-type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
-
 impl Panel {
-    fn draw(&self, area: &Area<'_>) -> Result<(), Box<dyn std::error::Error>> {
+    fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn<()>
+    where
+        B::ErrorType: 'static,
+    {
         let points = || self.series.iter().flat_map(|s| &s.points);
         let (x, y) = (self.x.1, self.y.1);
         let mut chart = ChartBuilder::on(area)
@@ -109,7 +148,10 @@ impl Panel {
             .margin_right(24)
             .x_label_area_size(44)
             .y_label_area_size(84)
-            .build_cartesian_2d(x.axis(points().map(|p| p.0)), y.axis(points().map(|p| p.1)))?;
+            .build_cartesian_2d(
+                x.axis(points().map(|p| p.0), 0.0),
+                y.axis(points().map(|p| p.1), self.headroom()),
+            )?;
         chart
             .configure_mesh()
             .light_line_style(WHITE)
@@ -151,6 +193,17 @@ impl Panel {
             .label_font(("sans-serif", 13))
             .draw()?;
         Ok(())
+    }
+
+    /// What the names of the lines take of the height, where they stand above the lines.
+    fn headroom(&self) -> f64 {
+        const ROW: f64 = 0.055;
+        match self.series.len() {
+            0 | 1 => 0.0,
+            // A curve of percentiles rises: it leaves their corner free.
+            _ if self.x.1 == Scale::Percentile => 0.0,
+            rows => (rows as f64 * ROW + 0.08).min(0.5),
+        }
     }
 }
 
@@ -205,8 +258,9 @@ impl Scale {
         }
     }
 
-    /// An axis for these values, with ticks at round numbers.
-    fn axis(self, values: impl Iterator<Item = f64>) -> Axis {
+    /// An axis for these values, with ticks at round numbers, that leaves this share of itself
+    /// free above them.
+    fn axis(self, values: impl Iterator<Item = f64>, free: f64) -> Axis {
         let places = values.map(|v| self.place(v));
         let (low, high) = places
             .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)));
@@ -215,6 +269,7 @@ impl Scale {
         let (low, high, mut ticks): (f64, f64, Vec<f64>) = match self {
             Self::Nanoseconds => {
                 let (low, high) = (low - 0.08, high + 0.2);
+                let high = low + (high - low) / (1.0 - free);
                 // 1, 2 and 5 of each power where there is room for them.
                 let steps: &[f64] = if high - low > 3.5 { &[1.0] } else { &[1.0, 2.0, 5.0] };
                 let decades = low.floor() as i32..=high.ceil() as i32;
@@ -229,6 +284,7 @@ impl Scale {
             }
             Self::Plain => {
                 let high = if high > 0.0 { high } else { 1.0 };
+                let high = high / (1.0 - free);
                 let step = round_step(high / 6.0);
                 let ticks = (0..=(high / step) as u32 + 1).map(|n| f64::from(n) * step);
                 (0.0, high * 1.06, ticks.collect())
@@ -289,16 +345,49 @@ mod tests {
         assert!((round_step(0.3) - 0.5).abs() < 1e-9 && (round_step(41.0) - 50.0).abs() < 1e-9);
     }
 
-    #[test]
-    fn a_drawing_without_any_points_is_a_drawing() {
-        let panel = Panel {
+    fn panel(points: Vec<(f64, f64)>) -> Panel {
+        Panel {
             title: "t",
             x: ("x", Scale::Percentile),
             y: ("y", Scale::Nanoseconds),
-            series: vec![Series { name: "empty".into(), points: vec![] }],
-        };
-        let mut text = String::new();
-        render(&mut text, (400, 400), "title", "", &[panel]).unwrap();
+            series: vec![Series { name: "line".into(), points }],
+        }
+    }
+
+    #[test]
+    fn a_drawing_without_any_points_is_a_drawing() {
+        let text = String::from_utf8(svg("title", "", &[panel(vec![])]).unwrap()).unwrap();
         assert!(text.starts_with("<svg") && text.contains("title"));
+        assert!(png("title", "", &[panel(vec![])]).unwrap().starts_with(b"\x89PNG"));
+    }
+
+    #[test]
+    fn a_picture_has_its_line_and_its_letters() {
+        let line = (0..100).map(|i| (f64::from(i) / 100.0, 1e3 + f64::from(i) * 1e4)).collect();
+        let panels = [panel(line)];
+        let dark = |title: &str, below: &str| {
+            let picture = tiny_skia::Pixmap::decode_png(&png(title, below, &panels).unwrap());
+            let picture = picture.unwrap();
+            assert_eq!((picture.width(), picture.height()), (1440, 696));
+            let count = |blue: bool| {
+                let of = |p: &&tiny_skia::PremultipliedColorU8| {
+                    if blue { p.red() < 60 && p.blue() > 120 } else { p.blue() < 60 }
+                };
+                picture.pixels().iter().filter(of).count()
+            };
+            (count(true), count(false))
+        };
+        let (blue, black) = dark("round trips", "");
+        assert!(blue > 1_000, "{blue} pixels of a line across the picture");
+        assert!(dark("round trips and more", "").1 > black + 200);
+        // Letters that the font has, and letters that it has not.
+        assert!(dark("round trips µ \u{4e00}", "").1 > black);
+    }
+
+    #[test]
+    fn the_name_says_what_it_is() {
+        let of = |name: &str| Kind::of(Path::new(name)).ok();
+        assert_eq!((of("a.svg"), of("b.c.PNG")), (Some(Kind::Svg), Some(Kind::Png)));
+        assert_eq!((of("png"), of("x.gif"), of("x")), (None, None, None));
     }
 }

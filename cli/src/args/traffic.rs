@@ -74,8 +74,8 @@ pub(crate) struct PingArgs {
     /// Write the round trips of every second to this HdrHistogram log.
     #[arg(long, value_name = "FILE")]
     pub(crate) log: Option<PathBuf>,
-    /// Draw percentiles and the course of time into this SVG file.
-    #[arg(long, value_name = "FILE.svg")]
+    /// Draw percentiles and the course of time into this file, SVG or PNG by its name.
+    #[arg(long, value_name = "FILE.svg|png")]
     pub(crate) plot: Option<PathBuf>,
 }
 
@@ -209,7 +209,7 @@ Sizes are in bytes without check sequence: RFC 2544's 64 is 60 here.
 
 Examples:
   linerate rate afpacket:eth2 afpacket:eth3
-  linerate rate afxdp:eth2 afxdp:eth3 -d 10 --cpus 2,3 --plot rate.svg
+  linerate rate afxdp:eth2 afxdp:eth3 -d 10 --cpus 2,3 --plot rate.png
   linerate rate efvi:eth2 efvi:eth3 --size 60,1514 --loss 0.001 --json
   linerate rate 'sim:verbs?cable=x' 'sim:verbs?cable=x' --size 60 -d 0.5")]
 pub(crate) struct RateArgs {
@@ -254,8 +254,8 @@ pub(crate) struct RateArgs {
     /// Send and receive on these CPUs.
     #[arg(long, value_name = "TX,RX", value_delimiter = ',', num_args = 1)]
     pub(crate) cpus: Vec<u32>,
-    /// Draw rates and latencies into this SVG file.
-    #[arg(long, value_name = "FILE.svg")]
+    /// Draw rates and latencies into this file, SVG or PNG by its name.
+    #[arg(long, value_name = "FILE.svg|png")]
     pub(crate) plot: Option<PathBuf>,
 }
 
