@@ -196,6 +196,10 @@ pub(crate) struct ReplayArgs {
     /// Send from this CPU.
     #[arg(long, value_name = "N")]
     pub(crate) cpu: Option<u32>,
+    /// Serve the counters as Prometheus text at http://ADDR/metrics; a port alone (9898) is
+    /// reachable from this machine only.
+    #[arg(long, value_name = "ADDR", value_parser = parse_address)]
+    pub(crate) metrics: Option<SocketAddr>,
 }
 
 /// Prove that a port keeps every rule of linerate, and write a report to send back.

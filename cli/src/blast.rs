@@ -17,6 +17,7 @@ use crate::json::{Identity, Line, Volume};
 use crate::ledger::{Ledger, LedgerFields};
 use crate::load::{self, Deck, Order, Sent, Shared};
 use crate::meeting;
+use crate::metrics::Feed;
 use crate::output::{Output, Paint};
 use crate::probe::Origin;
 use crate::setting::{Setting, interface_of};
@@ -59,6 +60,8 @@ pub(crate) fn run(args: &BlastArgs, out: &Output) -> Result<(), Failure> {
         order.burst
     ));
 
+    let mut feed = Feed::start(args.metrics, &[&identity], out)?;
+    let mut poster = feed.poster();
     let shared = Arc::new(Shared::default());
     let (cpu, mut tx, seen) = (args.cpu, sender.tx, Arc::clone(&shared));
     let worker = spawn("linerate-blast", move || {
@@ -66,7 +69,7 @@ pub(crate) fn run(args: &BlastArgs, out: &Output) -> Result<(), Failure> {
             // Tried before on another thread: it works.
             let _ = pin_to_cpu(cpu);
         }
-        load::send(&mut tx, &mut deck, &order, &seen)
+        load::send(&mut tx, &mut deck, &order, &seen, &mut poster)
     })?;
     let begun = Instant::now();
     let mut next = if out.is_json() { begun } else { begun + Duration::from_secs(1) };
@@ -77,6 +80,7 @@ pub(crate) fn run(args: &BlastArgs, out: &Output) -> Result<(), Failure> {
             interrupted = true;
             shared.stop.store(true, Ordering::Relaxed);
         }
+        feed.tick();
         let now = Instant::now();
         if now >= next {
             next += Duration::from_secs(1);

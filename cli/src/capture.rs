@@ -61,7 +61,7 @@ pub(crate) fn run(args: &CaptureArgs, out: &mut Output) -> Result<(), Failure> {
 
     let identity = Identity::of(&port);
     plan.check_queues(&mut port.rx)?;
-    let exporter = args.metrics.map(|at| Exporter::start(at, &identity, out)).transpose()?;
+    let exporter = args.metrics.map(|at| Exporter::start(at, &[&identity], out)).transpose()?;
     let recorder = match &plan.target {
         Some(target) => Some(Recorder::create(target.clone(), options(&port, &plan))?),
         None => None,

@@ -18,6 +18,7 @@ use crate::args::ForwardArgs;
 use crate::failure::Failure;
 use crate::json::Identity;
 use crate::meeting;
+use crate::metrics::Feed;
 use crate::output::Output;
 use crate::signals::Interrupt;
 use crate::threads::{check_cpu, join, spawn};
@@ -59,13 +60,14 @@ pub(crate) fn run(args: &ForwardArgs, out: &Output) -> Result<(), Failure> {
 
     let (a_rx, a_tx, _a_guard) = a.into_parts();
     let (b_rx, b_tx, _b_guard) = b.into_parts();
+    let mut feed = Feed::start(args.metrics, &[&ids[0], &ids[1]], out)?;
     let shared = Arc::new(Shared::default());
     let begun = Instant::now();
     let mut workers = Vec::new();
     let ways = [(a_rx, b_tx, &ids[1]), (b_rx, a_tx, &ids[0])];
     for (i, (rx, tx, to)) in ways.into_iter().enumerate().take(if args.one_way { 1 } else { 2 }) {
         let tx = meeting::sender(tx, to)?.tx;
-        let path = Path::new(i, rx, tx, pool.clone(), spins, Arc::clone(&shared));
+        let path = Path::new(i, rx, tx, pool.clone(), spins, Arc::clone(&shared), feed.poster());
         let cpu = args.cpus.get(i).copied();
         workers.push(spawn("linerate-fwd", move || {
             if let Some(cpu) = cpu {
@@ -84,6 +86,7 @@ pub(crate) fn run(args: &ForwardArgs, out: &Output) -> Result<(), Failure> {
             break;
         }
         live.tick(&shared, out);
+        feed.tick();
         thread::sleep(TICK);
     }
     shared.stop.store(true, Ordering::Relaxed);

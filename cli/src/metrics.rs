@@ -3,11 +3,13 @@
 //! The thread that counts frames is not involved: whoever shows progress leaves a page here once
 //! a second, and a thread of its own hands it out.
 
+mod feed;
 mod page;
 mod server;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+pub(crate) use feed::{Feed, Poster};
 pub(crate) use page::{Sheet, losses};
 pub(crate) use server::{Exporter, fetch};
 

@@ -21,6 +21,7 @@ use crate::args::PingArgs;
 use crate::failure::Failure;
 use crate::json::Identity;
 use crate::meeting;
+use crate::metrics::Feed;
 use crate::output::Output;
 use crate::plot;
 use crate::probe::{Origin, any_number};
@@ -73,9 +74,10 @@ pub(crate) fn run(args: &PingArgs, out: &Output) -> Result<(), Failure> {
     let tx = meeting::sender(tx, &identity)?;
     tx.check_sizes(&args.sizes)?;
     let plan = Plan::new(args, &origin, reply.port())?;
+    let mut feed = Feed::start(args.metrics, &[&identity], out)?;
     let shared = Arc::new(Shared::default());
     let (samples, arrived) = rtrb::RingBuffer::new(SAMPLES);
-    let client = Client::new(plan, queues, tx.tx, samples, Arc::clone(&shared));
+    let client = Client::new(plan, queues, tx.tx, samples, Arc::clone(&shared), feed.poster());
     let cpu = args.cpu;
     let begun = Instant::now();
     let worker = spawn("linerate-ping", move || {
@@ -96,6 +98,7 @@ pub(crate) fn run(args: &PingArgs, out: &Output) -> Result<(), Failure> {
         }
         record.drain();
         live.tick(&shared, out);
+        feed.tick();
         thread::sleep(TICK);
     }
     record.drain();

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use linerate::clock::now_ns;
 use linerate::loops::{End, EventLoop, StopHandle, StrategyKind, pin_to_cpu};
 use linerate::packet::{Ethernet, Udp, UdpTemplate};
-use linerate::{AnyRx, AnyTx, ErrorKind, FrameTx, RxFrame};
+use linerate::{AnyRx, AnyTx, ErrorKind, FrameRx, FrameTx, RxFrame};
 use serde::Serialize;
 
 use crate::args::PongArgs;
@@ -23,6 +23,7 @@ use crate::failure::Failure;
 use crate::format::{count, per_second, plural, pps};
 use crate::json::{Identity, Line, Volume};
 use crate::meeting::{self, may_pass};
+use crate::metrics::{Feed, Poster};
 use crate::output::Output;
 use crate::privilege::{self, Need};
 use crate::probe::{Kind, Mark, Origin, Unmarked};
@@ -64,6 +65,8 @@ pub(crate) fn run(args: &PongArgs, out: &Output) -> Result<(), Failure> {
     for queue in queues {
         events.add(queue, ()).map_err(Failure::usage)?;
     }
+    let mut feed = Feed::start(args.metrics, &[&identity], out)?;
+    let poster = feed.poster();
     let shared = Arc::new(Shared::default());
     let responder = Responder { tx, origin, reply, counts: Counts::default(), pending: false };
     let (cpu, seen) = (args.cpu, Arc::clone(&shared));
@@ -73,7 +76,7 @@ pub(crate) fn run(args: &PongArgs, out: &Output) -> Result<(), Failure> {
             // Tried before on another thread: it works.
             let _ = pin_to_cpu(cpu);
         }
-        serve(events, responder, &seen)
+        serve(events, responder, &seen, poster)
     })?;
 
     let deadline = args.duration.map(|s| begun + Duration::from_secs_f64(s));
@@ -84,6 +87,7 @@ pub(crate) fn run(args: &PongArgs, out: &Output) -> Result<(), Failure> {
         if interrupt.asked() || out.closed() || deadline.is_some_and(|end| now >= end) {
             break;
         }
+        feed.tick();
         if now >= next {
             next += Duration::from_secs(1);
             let answered = shared.answered.load(Ordering::Relaxed);
@@ -213,6 +217,7 @@ fn serve(
     mut events: EventLoop<AnyRx, ()>,
     responder: Responder,
     shared: &Shared,
+    mut poster: Poster,
 ) -> (Counts, Option<Failure>) {
     let responder = RefCell::new(responder);
     let mut broken = None;
@@ -226,15 +231,22 @@ fn serve(
                     return ControlFlow::Break(());
                 }
                 shared.answered.store(responder.counts.answered, Ordering::Relaxed);
-                ControlFlow::Continue(())
+                // Outside the loop the queues' counters can be read.
+                if poster.is_due() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             },
         );
         match ended {
             Ok(ended) if ended.why == End::Stopped => break None,
-            Ok(_) => {
-                break broken
-                    .map(|e| Failure::new(format!("cannot send: {e}")).remedy("ip -s link"));
-            }
+            Ok(_) => match broken {
+                Some(e) => {
+                    let failure = Failure::new(format!("cannot send: {e}"));
+                    break Some(failure.remedy("ip -s link"));
+                }
+                None => poster.post(|ports| {
+                    ports[0].rx(events.queues_mut().map(|(queue, ())| queue.stats()));
+                    ports[0].tx(responder.borrow_mut().tx.stats());
+                }),
+            },
             Err(e) if e.error.kind == ErrorKind::LinkDown => thread::sleep(LINK_NAP),
             Err(e) => break Some(Failure::new(e)),
         }

@@ -15,6 +15,7 @@ use crate::failure::Failure;
 use crate::json::Identity;
 use crate::load::Deck;
 use crate::meeting;
+use crate::metrics::Feed;
 use crate::output::Output;
 use crate::plot;
 use crate::probe::Origin;
@@ -48,6 +49,8 @@ pub(crate) fn run(args: &RateArgs, out: &Output) -> Result<(), Failure> {
     let (tx_cpu, rx_cpu) = (args.cpus.first().copied(), args.cpus.get(1).copied());
     let identity = Identity::of(&from);
     let settings = [setting(&from, tx_cpu), setting(&to, rx_cpu)];
+    let other = Identity::of(&to);
+    let mut feed = Feed::start(args.metrics, &[&identity, &other], out)?;
     let to_uri = to.uri().to_owned();
     let paint = out.paint();
     out.text(&paint.bold("from"));
@@ -60,7 +63,7 @@ pub(crate) fn run(args: &RateArgs, out: &Output) -> Result<(), Failure> {
     let sender = meeting::sender(tx, &identity)?;
     sender.check_sizes(&args.sizes)?;
     let (queues, _, _to_guard) = to.into_parts();
-    let mut bench = Bench::new(sender.tx, queues, flow, [tx_cpu, rx_cpu]);
+    let mut bench = Bench::new(sender.tx, queues, flow, [tx_cpu, rx_cpu], &feed);
 
     let begun = Instant::now();
     let mut found: Vec<Found> = Vec::new();
@@ -71,7 +74,7 @@ pub(crate) fn run(args: &RateArgs, out: &Output) -> Result<(), Failure> {
         let mut search = Search::new(args.max_pps, args.resolution / 100.0, args.tries);
         let mut trials: Vec<Trial> = Vec::new();
         while let Some(offer) = search.next().filter(|_| trials.len() < TRIALS) {
-            match bench.run(&mut deck, size, offer, args, &interrupt) {
+            match bench.run(&mut deck, size, offer, args, &interrupt, &mut feed) {
                 Ok(Some(trial)) => {
                     search.learn(&trial);
                     report::tell(&identity, &trial, begun, out);

@@ -21,6 +21,7 @@ use crate::args::ReplayArgs;
 use crate::failure::Failure;
 use crate::json::Identity;
 use crate::lane::lane;
+use crate::metrics::Feed;
 use crate::output::Output;
 use crate::signals::Interrupt;
 use crate::threads::{check_cpu, join, spawn};
@@ -53,10 +54,11 @@ pub(crate) fn run(args: &ReplayArgs, out: &mut Output) -> Result<(), Failure> {
             .remedy("list the ports that can: linerate ports"));
     };
 
+    let mut feed = Feed::start(args.metrics, &[&identity], out)?;
     let shared = Arc::new(Shared::default());
     let (lane_tx, lane_rx) = lane(AHEAD_BYTES);
     let reader = source.start(lane_tx)?;
-    let sender = Sender::new(tx, lane_rx, args, Arc::clone(&shared));
+    let sender = Sender::new(tx, lane_rx, args, Arc::clone(&shared), feed.poster());
     let cpu = args.cpu;
     let sender = spawn("linerate-tx", move || {
         if let Some(cpu) = cpu {
@@ -75,6 +77,7 @@ pub(crate) fn run(args: &ReplayArgs, out: &mut Output) -> Result<(), Failure> {
             shared.stop.store(true, Ordering::Relaxed);
         }
         live.tick(&shared, out);
+        feed.tick();
         thread::sleep(TICK);
     }
     let Sent { tally, errors, queue, seconds, failure: send_failure } = join(sender)?;

@@ -60,7 +60,7 @@ pub(crate) fn run(args: &SinkArgs, out: &Output) -> Result<(), Failure> {
     let interface = interface_of(&port);
     let strategy = meeting::strategy(args.strategy, &mut port.rx);
     let setting = Setting::of(&port, interface.as_ref(), args.cpu, strategy);
-    let exporter = args.metrics.map(|at| Exporter::start(at, &identity, out)).transpose()?;
+    let exporter = args.metrics.map(|at| Exporter::start(at, &[&identity], out)).transpose()?;
     let (queues, _, guard) = port.into_parts();
     let mut events = EventLoop::new(strategy, &stop);
     for queue in queues {
@@ -227,7 +227,7 @@ fn export(exporter: &Exporter, sheet: &Mutex<Sheet>, flows: &[FlowSpec]) {
     };
     let groups: Vec<GroupLine> = flows.iter().zip(&sheet.groups).map(line).collect();
     let page = metrics::Sheet { rx: &sheet.queues, groups: &groups, ..metrics::Sheet::default() };
-    exporter.put(&page);
+    exporter.put(&[page]);
 }
 
 /// The sheet, whatever happened to the thread that wrote it.

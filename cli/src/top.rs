@@ -50,7 +50,7 @@ pub(crate) fn run(args: &TopArgs, out: &Output) -> Result<(), Failure> {
     let mut port = capture::open(&args, &plan)?;
     plan.check_queues(&mut port.rx)?;
     let identity = Identity::of(&port);
-    let exporter = args.metrics.map(|at| Exporter::start(at, &identity, out)).transpose()?;
+    let exporter = args.metrics.map(|at| Exporter::start(at, &[&identity], out)).transpose()?;
     let (queues, _, guard) = port.into_parts();
     let desk = Arc::new(Desk::new(&plan));
     let receiver = Receiver::new(&plan, queues, None, (), Arc::clone(&desk), &stop)?;
@@ -155,11 +155,11 @@ impl View<'_> {
         let sample = self.desk.read(|sheet| {
             let groups = group_lines(&self.plan.flows, &sheet.groups, self.plan.seq.is_some());
             if let Some(exporter) = &self.exporter {
-                exporter.put(&metrics::Sheet {
+                exporter.put(&[metrics::Sheet {
                     rx: &sheet.queues,
                     groups: &groups,
                     ..metrics::Sheet::default()
-                });
+                }]);
             }
             Sample {
                 at: Instant::now(),

@@ -8,31 +8,62 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use common::{Running, json};
+use common::{Running, Scratch, json, mixed_frames, write_pcap};
 use linerate_lab::lab_or_skip;
 
 const LIMIT: Duration = Duration::from_secs(60);
 /// Of a namespace's own loopback interface: nobody else is there.
 const METRICS: &str = "127.0.0.1:9898";
 
-fn page() -> String {
-    let mut server = TcpStream::connect(METRICS).unwrap();
-    server.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+/// `None`: nobody listens, yet or any more.
+fn page() -> Option<String> {
+    let mut server = TcpStream::connect(METRICS).ok()?;
+    server.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").ok()?;
     let mut text = String::new();
-    server.read_to_string(&mut text).unwrap();
-    text
+    server.read_to_string(&mut text).ok()?;
+    Some(text)
 }
 
 fn wait_for(row: &str) {
     let begun = Instant::now();
     loop {
         let page = page();
-        if page.lines().any(|line| line == row) {
+        if page.iter().flat_map(|page| page.lines()).any(|line| line == row) {
             return;
         }
-        assert!(begun.elapsed() < LIMIT, "{row} is not in\n{page}");
+        assert!(begun.elapsed() < LIMIT, "{row} is not in\n{page:?}");
         std::thread::sleep(Duration::from_millis(50));
     }
+}
+
+/// Scrapes until each of these counters has been seen at two values above 0, the later one
+/// higher. They are named with their labels, up to the closing brace.
+fn wait_until_they_move(counters: &[String]) {
+    let begun = Instant::now();
+    let value = |page: &str, counter: &String| -> u64 {
+        let row = page.lines().find_map(|line| line.strip_prefix(&format!("{counter}}} ")));
+        row.map_or(0, |value| value.parse().unwrap())
+    };
+    let mut first = vec![0; counters.len()];
+    let mut moved = vec![false; counters.len()];
+    while moved.contains(&false) {
+        let page = page().unwrap_or_default();
+        for (i, counter) in counters.iter().enumerate() {
+            let now = value(&page, counter);
+            moved[i] |= first[i] > 0 && now > first[i];
+            first[i] = if first[i] == 0 { now } else { first[i] };
+        }
+        assert!(begun.elapsed() < LIMIT, "{counters:?}: {first:?}, moved {moved:?}\n{page}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn frames(direction: &str, port: &str) -> String {
+    let (backend, interface) = port.split_once(':').unwrap();
+    format!(
+        "linerate_{direction}_frames_total{{interface=\"{interface}\",backend=\"{backend}\",\
+         queue=\"0\""
+    )
 }
 
 #[test]
@@ -51,5 +82,68 @@ fn a_sink_serves_what_it_got_by_queue_and_group() {
         ));
         let ended = sink.interrupt();
         assert_eq!((ended.code, &ended.last["frames"]), (Some(0), &120.into()), "{ended:?}");
+    });
+}
+
+/// Each scraped in its own namespace while it runs.
+#[test]
+fn ping_and_pong_show_both_directions() {
+    let lab = lab_or_skip!();
+    let serve = ["--metrics", METRICS];
+    let pong = ["pong", "afpacket:v1", "--loop", "blocking"];
+    let mut pong = lab.in_b(|| Running::start(&[&pong[..], &serve].concat()));
+    let ping = ["ping", "afpacket:v0", "--loop", "blocking", "--pps", "500", "-d", "600"];
+    let ping = [&ping[..], &["--timeout", "20"], &serve].concat();
+    let mut ping = lab.in_a(|| Running::start(&ping));
+    for (port, pair) in [("afpacket:v0", true), ("afpacket:v1", false)] {
+        let counters = [frames("rx", port), frames("tx", port)];
+        if pair {
+            lab.in_a(|| wait_until_they_move(&counters));
+        } else {
+            lab.in_b(|| wait_until_they_move(&counters));
+        }
+    }
+    assert_eq!(ping.interrupt().code, Some(0));
+    assert_eq!(pong.interrupt().code, Some(0));
+}
+
+#[test]
+fn senders_show_what_they_send() {
+    let lab = lab_or_skip!();
+    let dir = Scratch::new("metrics");
+    let file = dir.path("in.pcap");
+    write_pcap(&file, &mixed_frames(100, 60));
+    lab.in_a(|| {
+        let blast = ["blast", "udp:lo", "--pps", "500"];
+        let replay =
+            ["replay", &file, "-o", "afpacket:lo", "--speed", "pps=500", "--times", "9999"];
+        for (command, port) in [(&blast[..], "udp:lo"), (&replay, "afpacket:lo")] {
+            let mut sender = Running::start(&[command, &["--metrics", METRICS]].concat());
+            wait_until_they_move(&[frames("tx", port)]);
+            let ended = sender.interrupt();
+            assert_eq!(ended.code, Some(0), "{ended:?}");
+        }
+    });
+}
+
+/// Two ports on one page.
+#[test]
+fn forward_and_rate_show_both_ports() {
+    let lab = lab_or_skip!();
+    lab.add_pair("w0", "w1").unwrap();
+    let args = ["forward", "afpacket:v1", "afpacket:w1", "--one-way", "--metrics", METRICS];
+    let mut forward = lab.in_b(|| Running::start(&args));
+    let mut blast = lab.in_a(|| Running::start(&["blast", "afpacket:v0", "--pps", "500"]));
+    lab.in_b(|| wait_until_they_move(&[frames("rx", "afpacket:v1"), frames("tx", "afpacket:w1")]));
+    assert_eq!(blast.interrupt().code, Some(0));
+    assert_eq!(forward.interrupt().code, Some(0));
+
+    lab.in_a(|| {
+        let args =
+            ["rate", "udp:lo", "udp:lo", "--size", "60:1400:200", "-d", "1", "--max-pps", "500"];
+        let mut rate = Running::start(&[&args[..], &["--metrics", METRICS]].concat());
+        wait_until_they_move(&[frames("rx", "udp:lo"), frames("tx", "udp:lo")]);
+        let ended = rate.interrupt();
+        assert_eq!(ended.code, Some(0), "{ended:?}");
     });
 }

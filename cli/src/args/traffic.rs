@@ -77,6 +77,10 @@ pub(crate) struct PingArgs {
     /// Draw percentiles and the course of time into this file, SVG or PNG by its name.
     #[arg(long, value_name = "FILE.svg|png")]
     pub(crate) plot: Option<PathBuf>,
+    /// Serve the counters as Prometheus text at http://ADDR/metrics; a port alone (9898) is
+    /// reachable from this machine only.
+    #[arg(long, value_name = "ADDR", value_parser = parse_address)]
+    pub(crate) metrics: Option<SocketAddr>,
 }
 
 /// Where pings go unless told otherwise.
@@ -109,6 +113,10 @@ pub(crate) struct PongArgs {
     /// Stop after this many seconds.
     #[arg(short, long, value_name = "SECONDS", value_parser = parse_seconds)]
     pub(crate) duration: Option<f64>,
+    /// Serve the counters as Prometheus text at http://ADDR/metrics; a port alone (9898) is
+    /// reachable from this machine only.
+    #[arg(long, value_name = "ADDR", value_parser = parse_address)]
+    pub(crate) metrics: Option<SocketAddr>,
 }
 
 /// Send test frames: sizes, groups, rate; numbered and stamped, for `linerate sink`.
@@ -160,6 +168,10 @@ pub(crate) struct BlastArgs {
     /// Run on this CPU.
     #[arg(long, value_name = "N")]
     pub(crate) cpu: Option<u32>,
+    /// Serve the counters as Prometheus text at http://ADDR/metrics; a port alone (9898) is
+    /// reachable from this machine only.
+    #[arg(long, value_name = "ADDR", value_parser = parse_address)]
+    pub(crate) metrics: Option<SocketAddr>,
 }
 
 /// Receive the frames of `linerate blast` and account for each number.
@@ -257,6 +269,10 @@ pub(crate) struct RateArgs {
     /// Draw rates and latencies into this file, SVG or PNG by its name.
     #[arg(long, value_name = "FILE.svg|png")]
     pub(crate) plot: Option<PathBuf>,
+    /// Serve the counters as Prometheus text at http://ADDR/metrics; a port alone (9898) is
+    /// reachable from this machine only.
+    #[arg(long, value_name = "ADDR", value_parser = parse_address)]
+    pub(crate) metrics: Option<SocketAddr>,
 }
 
 /// Pass frames on between two ports, in both directions.
@@ -295,4 +311,8 @@ pub(crate) struct ForwardArgs {
     /// Run the two directions on these CPUs.
     #[arg(long, value_name = "A-TO-B,B-TO-A", value_delimiter = ',', num_args = 1)]
     pub(crate) cpus: Vec<u32>,
+    /// Serve the counters as Prometheus text at http://ADDR/metrics; a port alone (9898) is
+    /// reachable from this machine only.
+    #[arg(long, value_name = "ADDR", value_parser = parse_address)]
+    pub(crate) metrics: Option<SocketAddr>,
 }

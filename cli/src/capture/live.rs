@@ -63,12 +63,12 @@ impl<'a> Live<'a> {
             let wanted = out.is_json() || self.exporter.is_some();
             let lines = if wanted { groups(&sheet.groups) } else { Vec::new() };
             if let Some(exporter) = &self.exporter {
-                exporter.put(&metrics::Sheet {
+                exporter.put(&[metrics::Sheet {
                     rx: &sheet.queues,
                     dropped: &[("writer_queue_full", sheet.counts.refused)],
                     groups: &lines,
                     ..metrics::Sheet::default()
-                });
+                }]);
             }
             (sheet.counts, sheet.queue, lines)
         });

@@ -14,6 +14,7 @@ use linerate::{
 
 use crate::failure::Failure;
 use crate::meeting::may_pass;
+use crate::metrics::Poster;
 
 /// Frames passed on at once.
 const BURST: usize = 64;
@@ -49,6 +50,13 @@ pub(crate) struct Counts {
     pub(crate) summed: u64,
 }
 
+impl Counts {
+    /// Frames that were not passed on, by name.
+    pub(crate) fn dropped(&self) -> [(&'static str, u64); 2] {
+        [("too_long", self.too_long), ("tx_refused_buffer", self.refused)]
+    }
+}
+
 /// How a direction ended.
 #[derive(Debug)]
 pub(crate) struct Way {
@@ -68,6 +76,7 @@ pub(crate) struct Path {
     pool: Option<Pool>,
     spins: bool,
     shared: Arc<Shared>,
+    poster: Poster,
     counts: Counts,
     /// Are there frames that no kick has taken yet?
     uncommitted: bool,
@@ -81,9 +90,10 @@ impl Path {
         pool: Option<Pool>,
         spins: bool,
         shared: Arc<Shared>,
+        poster: Poster,
     ) -> Self {
         let counts = Counts::default();
-        Self { index, rx, tx, pool, spins, shared, counts, uncommitted: false }
+        Self { index, rx, tx, pool, spins, shared, poster, counts, uncommitted: false }
     }
 
     pub(crate) fn run(mut self) -> Way {
@@ -103,6 +113,9 @@ impl Path {
         let mut last_frame = Instant::now();
         while !self.shared.stop.load(Ordering::Relaxed) {
             let moved = self.turn()?;
+            if self.poster.is_due() {
+                self.post();
+            }
             if moved > 0 {
                 last_frame = Instant::now();
             } else if self.uncommitted {
@@ -114,6 +127,17 @@ impl Path {
             }
         }
         Ok(())
+    }
+
+    /// Frames come in at one port and leave by the other.
+    fn post(&mut self) {
+        let Self { index, rx, tx, poster, counts, .. } = self;
+        let (from, to) = (*index, 1 - *index);
+        poster.post(|ports| {
+            ports[from].rx(rx.iter_mut().map(FrameRx::stats));
+            ports[from].dropped(&counts.dropped());
+            ports[to].tx(tx.stats());
+        });
     }
 
     /// A burst of each queue.

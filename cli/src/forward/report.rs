@@ -163,8 +163,7 @@ fn ledger(way: &Way) -> Ledger {
     let left = way.tx.completed.min(way.counts.passed);
     let mut ledger = Ledger::new(at_queue, "counted by the receiving queue", left);
     ledger.drop_all(way.rx.losses());
-    ledger.drop("too_long", way.counts.too_long);
-    ledger.drop("tx_refused_buffer", way.counts.refused);
+    ledger.drop_all(way.counts.dropped().into_iter());
     ledger.drop_all(way.tx.losses());
     if way.failure.is_some() {
         let settled = way.tx.completed + way.tx.lost();

@@ -11,6 +11,7 @@ use linerate::{AnyTx, Error, ErrorKind, FrameTx, TxStats};
 use super::Deck;
 use crate::histogram;
 use crate::meeting::is_back_pressure;
+use crate::metrics::Poster;
 use crate::pacer;
 
 /// From the call to the first frame's due time.
@@ -64,10 +65,16 @@ pub(crate) struct Sent {
 }
 
 /// Sends what the order says, or until stopped.
-pub(crate) fn send(tx: &mut AnyTx, deck: &mut Deck, order: &Order, shared: &Shared) -> Sent {
+pub(crate) fn send(
+    tx: &mut AnyTx,
+    deck: &mut Deck,
+    order: &Order,
+    shared: &Shared,
+    poster: &mut Poster,
+) -> Sent {
     let before = tx.stats();
     let cpu = cpu_ns();
-    let mut sender = Sender { tx, deck, shared, sent: Sent::nothing(), held_back: false };
+    let mut sender = Sender { tx, deck, shared, poster, sent: Sent::nothing(), held_back: false };
     let anchor = Instant::now() + LEAD;
     let outcome = sender.send_all(order, anchor);
     sender.sent.seconds = Instant::now().saturating_duration_since(anchor).as_secs_f64();
@@ -99,6 +106,7 @@ struct Sender<'a> {
     tx: &'a mut AnyTx,
     deck: &'a mut Deck,
     shared: &'a Shared,
+    poster: &'a mut Poster,
     sent: Sent,
     /// Has the burst at hand met a full queue?
     held_back: bool,
@@ -119,6 +127,11 @@ impl Sender<'_> {
             };
             if due.is_some_and(|due| due >= end_ns) || nanos_since(anchor) >= end_ns {
                 return Ok(());
+            }
+            let wake = due.map_or(anchor, |due| anchor + Duration::from_nanos(due));
+            if self.poster.is_due_before(wake) {
+                let stats = self.tx.stats();
+                self.poster.post(|ports| ports[0].tx(stats));
             }
             if let Some(due) = due
                 && !pacer::wait_until(anchor + Duration::from_nanos(due), &self.shared.stop)

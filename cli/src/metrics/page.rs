@@ -43,14 +43,52 @@ impl<'p> Family<'p> {
     }
 }
 
+/// A port's labels, the numbers of its first queues, and its counters.
+struct Part<'a> {
+    labels: String,
+    first_rx: usize,
+    first_tx: usize,
+    sheet: Sheet<'a>,
+}
+
+impl Part<'_> {
+    fn rx(&self) -> impl Iterator<Item = (String, &RxStats)> {
+        let queue = |(i, stats)| (self.queue(self.first_rx + i), stats);
+        self.sheet.rx.iter().enumerate().map(queue)
+    }
+
+    fn tx(&self) -> impl Iterator<Item = (String, &TxStats)> {
+        let queue = |(i, stats)| (self.queue(self.first_tx + i), stats);
+        self.sheet.tx.iter().enumerate().map(queue)
+    }
+
+    fn queue(&self, n: usize) -> String {
+        format!("{},queue=\"{n}\"", self.labels)
+    }
+}
+
+/// The parts of a page. Queues of ports that have the same name are numbered through: no two
+/// counters may be called the same.
+fn parts<'a>(ports: &[(&Identity, Sheet<'a>)]) -> Vec<Part<'a>> {
+    let mut parts: Vec<Part<'a>> = Vec::new();
+    for (identity, sheet) in ports {
+        let labels = format!(
+            "interface=\"{}\",backend=\"{}\"",
+            escape(&identity.interface),
+            escape(identity.backend)
+        );
+        let before = || parts.iter().filter(|part| part.labels == labels);
+        let first_rx = before().map(|part| part.sheet.rx.len()).sum();
+        let first_tx = before().map(|part| part.sheet.tx.len()).sum();
+        parts.push(Part { labels, first_rx, first_tx, sheet: *sheet });
+    }
+    parts
+}
+
 /// The whole page.
-pub(super) fn render(identity: &Identity, sheet: &Sheet<'_>) -> String {
+pub(super) fn render(ports: &[(&Identity, Sheet<'_>)]) -> String {
+    let parts = parts(ports);
     let mut page = String::new();
-    let port = format!(
-        "interface=\"{}\",backend=\"{}\"",
-        escape(&identity.interface),
-        escape(identity.backend)
-    );
     let _ = writeln!(
         page,
         "# HELP linerate_build_info The program.\n# TYPE linerate_build_info gauge\n\
@@ -65,18 +103,22 @@ pub(super) fn render(identity: &Identity, sheet: &Sheet<'_>) -> String {
     ];
     for (name, help, of) in rx {
         let mut family = Family::new(&mut page, name, help);
-        for (queue, stats) in sheet.rx.iter().enumerate() {
-            family.row(&format!("{port},queue=\"{queue}\""), of(stats));
+        for part in &parts {
+            for (queue, stats) in part.rx() {
+                family.row(&queue, of(stats));
+            }
         }
     }
     let mut family = Family::new(&mut page, "linerate_rx_dropped_total", "Frames lost, by reason.");
-    for (queue, stats) in sheet.rx.iter().enumerate() {
-        for (reason, n) in stats.losses() {
-            family.row(&format!("{port},queue=\"{queue}\",reason=\"{reason}\""), n);
+    for part in &parts {
+        for (queue, stats) in part.rx() {
+            for (reason, n) in stats.losses() {
+                family.row(&format!("{queue},reason=\"{reason}\""), n);
+            }
         }
-    }
-    for (reason, n) in sheet.dropped {
-        family.row(&format!("{port},queue=\"all\",reason=\"{reason}\""), *n);
+        for (reason, n) in part.sheet.dropped {
+            family.row(&format!("{},queue=\"all\",reason=\"{reason}\"", part.labels), *n);
+        }
     }
     let tx: [(&'static str, &'static str, Of<TxStats>); 3] = [
         ("linerate_tx_frames_total", "Frames handed to the card or kernel.", |s| s.frames),
@@ -85,15 +127,19 @@ pub(super) fn render(identity: &Identity, sheet: &Sheet<'_>) -> String {
     ];
     for (name, help, of) in tx {
         let mut family = Family::new(&mut page, name, help);
-        for (queue, stats) in sheet.tx.iter().enumerate() {
-            family.row(&format!("{port},queue=\"{queue}\""), of(stats));
+        for part in &parts {
+            for (queue, stats) in part.tx() {
+                family.row(&queue, of(stats));
+            }
         }
     }
     let mut family =
         Family::new(&mut page, "linerate_tx_dropped_total", "Frames not sent, by reason.");
-    for (queue, stats) in sheet.tx.iter().enumerate() {
-        for (reason, n) in stats.losses() {
-            family.row(&format!("{port},queue=\"{queue}\",reason=\"{reason}\""), n);
+    for part in &parts {
+        for (queue, stats) in part.tx() {
+            for (reason, n) in stats.losses() {
+                family.row(&format!("{queue},reason=\"{reason}\""), n);
+            }
         }
     }
     let groups: [(&'static str, &'static str, Of<GroupLine>); 5] = [
@@ -105,8 +151,11 @@ pub(super) fn render(identity: &Identity, sheet: &Sheet<'_>) -> String {
     ];
     for (name, help, of) in groups {
         let mut family = Family::new(&mut page, name, help);
-        for line in sheet.groups {
-            family.row(&format!("{port},group=\"{}\"", escape(&line.group)), of(line));
+        for part in &parts {
+            for line in part.sheet.groups {
+                let group = escape(&line.group);
+                family.row(&format!("{},group=\"{group}\"", part.labels), of(line));
+            }
         }
     }
     page
@@ -156,7 +205,7 @@ mod tests {
         let dropped = [("writer_queue_full", 9)];
         let sheet =
             Sheet { rx: &rx, tx: &[TxStats::default()], dropped: &dropped, groups: &groups };
-        let page = render(&identity, &sheet);
+        let page = render(&[(&identity, sheet)]);
         let port = "interface=\"a\\\"b\\\\\",backend=\"afpacket\"";
         for row in [
             format!("linerate_rx_frames_total{{{port},queue=\"0\"}} 7"),
@@ -181,5 +230,29 @@ mod tests {
         assert!(losses(&page).contains(&("kernel_drop".into(), "0".into(), 3)));
         assert!(losses(&page).contains(&("writer_queue_full".into(), "all".into(), 9)));
         assert!(losses("linerate_rx_dropped_total{ nonsense").is_empty());
+    }
+
+    #[test]
+    fn no_two_counters_of_two_ports_have_the_same_name() {
+        let of = |interface: &str| Identity {
+            port: String::new(),
+            interface: interface.into(),
+            backend: "sim",
+        };
+        let both = Sheet {
+            rx: &[RxStats::default(); 2],
+            tx: &[TxStats::default()],
+            dropped: &[],
+            groups: &[],
+        };
+        let page = render(&[(&of("x"), both), (&of("y"), both), (&of("x"), both)]);
+        let mut rows: Vec<_> = page.lines().filter(|line| !line.starts_with('#')).collect();
+        let all = rows.len();
+        rows.sort_unstable();
+        rows.dedup();
+        assert_eq!(rows.len(), all, "{page}");
+        for queue in ["\"x\",backend=\"sim\",queue=\"3\"", "\"y\",backend=\"sim\",queue=\"1\""] {
+            assert!(page.contains(queue), "{queue}: {page}");
+        }
     }
 }

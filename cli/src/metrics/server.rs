@@ -23,15 +23,15 @@ const PAGE_BYTES: u64 = 64 << 20;
 /// Hands out the last page that was left with it, until the process ends.
 #[derive(Debug)]
 pub(crate) struct Exporter {
-    identity: Identity,
+    ports: Vec<Identity>,
     page: Arc<Mutex<String>>,
 }
 
 impl Exporter {
-    /// Listens here. Says where, as port 0 is any that is free.
+    /// Listens here, for these ports. Says where, as port 0 is any that is free.
     pub(crate) fn start(
         address: SocketAddr,
-        identity: &Identity,
+        ports: &[&Identity],
         out: &Output,
     ) -> Result<Self, Failure> {
         let failed = |e: io::Error| {
@@ -41,15 +41,16 @@ impl Exporter {
         let listener = TcpListener::bind(address).map_err(failed)?;
         let bound = listener.local_addr().map_err(failed)?;
         out.notice(&format!("metrics at http://{bound}/metrics"));
-        let page = Arc::new(Mutex::new(page::render(identity, &Sheet::default())));
+        let page = Arc::new(Mutex::new(page::render(&[])));
         let shown = Arc::clone(&page);
         threads::spawn("linerate-http", move || serve(&listener, &shown))?;
-        Ok(Self { identity: identity.clone(), page })
+        Ok(Self { ports: ports.iter().map(|port| (*port).clone()).collect(), page })
     }
 
-    /// Replaces the page.
-    pub(crate) fn put(&self, sheet: &Sheet<'_>) {
-        let page = page::render(&self.identity, sheet);
+    /// Replaces the page: a sheet for each port.
+    pub(crate) fn put(&self, sheets: &[Sheet<'_>]) {
+        let parts: Vec<_> = self.ports.iter().zip(sheets.iter().copied()).collect();
+        let page = page::render(&parts);
         *self.page.lock().unwrap_or_else(PoisonError::into_inner) = page;
     }
 }
@@ -149,10 +150,10 @@ mod tests {
         let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let identity = Identity { port: "udp:lo".into(), interface: "lo".into(), backend: "udp" };
         let out = Output::new(false, Level::Quiet);
-        let exporter = Exporter::start(free, &identity, &out).unwrap();
+        let exporter = Exporter::start(free, &[&identity], &out).unwrap();
         let mut stats = linerate::RxStats::default();
         stats.ring_full = 42;
-        exporter.put(&Sheet { rx: &[stats], ..Sheet::default() });
+        exporter.put(&[Sheet { rx: &[stats], ..Sheet::default() }]);
         let page = fetch(&free.to_string()).unwrap();
         assert!(page.contains("reason=\"ring_full\"} 42\n"), "{page}");
         assert!(ask(free, "GET /nothing HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 404 "));
@@ -163,7 +164,7 @@ mod tests {
         let silent = TcpStream::connect(free).unwrap();
         assert!(fetch(&free.to_string()).is_ok());
         drop(silent);
-        let taken = Exporter::start(free, &identity, &out).unwrap_err().to_string();
+        let taken = Exporter::start(free, &[&identity], &out).unwrap_err().to_string();
         assert!(taken.contains("--metrics") && !taken.contains('\n'), "{taken}");
     }
 }

@@ -18,6 +18,7 @@ use super::record::{Sample, UNKNOWN};
 use crate::args::PingArgs;
 use crate::failure::Failure;
 use crate::meeting::may_pass;
+use crate::metrics::Poster;
 use crate::probe::{Kind, Mark, Origin, Stencil, Unmarked, any_number};
 
 /// Longest sleep of a blocking wait without looking whether to stop.
@@ -137,6 +138,7 @@ pub(crate) struct Client {
     tx: AnyTx,
     samples: Producer<Sample>,
     shared: Arc<Shared>,
+    poster: Poster,
     stream: u8,
     /// Number of the oldest frame in `pending`; the others follow.
     oldest: u64,
@@ -170,6 +172,7 @@ impl Client {
         tx: AnyTx,
         samples: Producer<Sample>,
         shared: Arc<Shared>,
+        poster: Poster,
     ) -> Self {
         let tallies = vec![Tally::default(); plan.sizes.len()];
         Self {
@@ -178,6 +181,7 @@ impl Client {
             tx,
             samples,
             shared,
+            poster,
             stream: any_number() as u8,
             oldest: 0,
             pending: VecDeque::with_capacity(1 << 16),
@@ -250,6 +254,13 @@ impl Client {
             let came = self.receive(run)?;
             self.collect_stamps();
             self.settle(run);
+            if self.poster.is_due() {
+                let Self { rx, tx, poster, .. } = self;
+                poster.post(|ports| {
+                    ports[0].rx(rx.iter_mut().map(FrameRx::stats));
+                    ports[0].tx(tx.stats());
+                });
+            }
             if self.plan.sleeps && came == 0 && committed == 0 {
                 let next = self.plan.gap_ns.map_or(u64::MAX, |gap| (sent as f64 * gap) as u64);
                 self.sleep(run, next)?;

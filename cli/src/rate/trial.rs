@@ -11,6 +11,7 @@ use crate::args::RateArgs;
 use crate::failure::Failure;
 use crate::histogram::Spread;
 use crate::load::{self, Deck, Order, Shared, Tally};
+use crate::metrics::{Feed, Poster};
 use crate::signals::Interrupt;
 
 /// The receiver waits this long after the last frame, once everything has been sent.
@@ -63,11 +64,18 @@ pub(crate) struct Bench {
     rx: Vec<AnyRx>,
     flow: FlowSpec,
     cpus: [Option<u32>; 2],
+    posters: [Poster; 2],
 }
 
 impl Bench {
-    pub(crate) fn new(tx: AnyTx, rx: Vec<AnyRx>, flow: FlowSpec, cpus: [Option<u32>; 2]) -> Self {
-        Self { tx, rx, flow, cpus }
+    pub(crate) fn new(
+        tx: AnyTx,
+        rx: Vec<AnyRx>,
+        flow: FlowSpec,
+        cpus: [Option<u32>; 2],
+        feed: &Feed,
+    ) -> Self {
+        Self { tx, rx, flow, cpus, posters: [feed.poster(), feed.poster()] }
     }
 
     /// Runs one. `None`: the user asked for an end.
@@ -78,6 +86,7 @@ impl Bench {
         offered_pps: Option<f64>,
         args: &RateArgs,
         interrupt: &Interrupt,
+        feed: &mut Feed,
     ) -> Result<Option<Trial>, Failure> {
         deck.begin_anew();
         let order = Order {
@@ -89,21 +98,22 @@ impl Bench {
         let before = sum(&mut self.rx);
         let tally = Tally::new(&[self.flow]).only(deck.stream());
         let (shared, all_sent) = (Shared::default(), AtomicBool::new(false));
-        let Self { tx, rx, cpus, .. } = self;
+        let Self { tx, rx, cpus, posters: [tx_poster, rx_poster], .. } = self;
         let [tx_cpu, rx_cpu] = *cpus;
         let (sent, counted) = thread::scope(|scope| {
             let receiver = scope.spawn(|| {
                 pin(rx_cpu);
-                receive(rx, tally, &all_sent)
+                receive(rx, tally, &all_sent, rx_poster)
             });
             let sender = scope.spawn(|| {
                 pin(tx_cpu);
-                load::send(tx, deck, &order, &shared)
+                load::send(tx, deck, &order, &shared, tx_poster)
             });
             while !sender.is_finished() {
                 if interrupt.asked() || receiver.is_finished() {
                     shared.stop.store(true, Ordering::Relaxed);
                 }
+                feed.tick();
                 thread::sleep(TICK);
             }
             let sent = sender.join();
@@ -153,7 +163,12 @@ fn pin(cpu: Option<u32>) {
 }
 
 /// Counts until everything has been sent and nothing more comes.
-fn receive(rx: &mut [AnyRx], mut tally: Tally, all_sent: &AtomicBool) -> Result<Tally, Failure> {
+fn receive(
+    rx: &mut [AnyRx],
+    mut tally: Tally,
+    all_sent: &AtomicBool,
+    poster: &mut Poster,
+) -> Result<Tally, Failure> {
     let mut last_frame = Instant::now();
     let mut sent_at = None;
     let mut idle = 0_u32;
@@ -164,6 +179,9 @@ fn receive(rx: &mut [AnyRx], mut tally: Tally, all_sent: &AtomicBool) -> Result<
                 Err(e) if e.kind == ErrorKind::LinkDown => 0,
                 polled => polled.map_err(Failure::new)?,
             };
+        }
+        if poster.is_due() {
+            poster.post(|ports| ports[1].rx(rx.iter_mut().map(FrameRx::stats)));
         }
         if came > 0 {
             idle = 0;

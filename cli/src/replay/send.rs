@@ -13,6 +13,7 @@ use crate::failure::Failure;
 use crate::histogram;
 use crate::lane::{Batch, LaneRx, Next};
 use crate::meeting::is_back_pressure;
+use crate::metrics::Poster;
 use crate::pacer;
 use crate::values::{Mac, Speed};
 
@@ -75,6 +76,7 @@ pub(crate) struct Sender {
     tx: AnyTx,
     frames: Frames,
     shared: Arc<Shared>,
+    poster: Poster,
     dst: Option<Mac>,
     measure: bool,
     max_len: usize,
@@ -87,12 +89,19 @@ pub(crate) struct Sender {
 }
 
 impl Sender {
-    pub(crate) fn new(tx: AnyTx, lane: LaneRx, args: &ReplayArgs, shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(
+        tx: AnyTx,
+        lane: LaneRx,
+        args: &ReplayArgs,
+        shared: Arc<Shared>,
+        poster: Poster,
+    ) -> Self {
         Self {
             max_len: tx.max_len(),
             tx,
             frames: Frames { lane, batch: None, at: 0 },
             shared,
+            poster,
             dst: args.rewrite_dst,
             measure: args.speed != Speed::Top,
             tally: Tally::default(),
@@ -124,7 +133,12 @@ impl Sender {
     fn send_all(&mut self, anchor: Instant) -> Result<(), Error> {
         while self.wait_for_frame() {
             let Some(due) = self.frames.due() else { continue };
-            if !pacer::wait_until(anchor + Duration::from_nanos(due), &self.shared.stop) {
+            let wake = anchor + Duration::from_nanos(due);
+            if self.poster.is_due_before(wake) {
+                let stats = self.tx.stats();
+                self.poster.post(|ports| ports[0].tx(stats));
+            }
+            if !pacer::wait_until(wake, &self.shared.stop) {
                 break;
             }
             let has_room = self.commit_due(anchor.elapsed());
