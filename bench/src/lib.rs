@@ -11,7 +11,10 @@
 
 pub mod callgrind;
 mod cards;
+pub mod compare;
 mod feed;
+pub mod frames;
+pub mod meter;
 mod sink;
 pub mod twins;
 

@@ -1,0 +1,122 @@
+//! Ours and other programs, in one run: started by `bench/run`, as root.
+//!
+//! ```text
+//! compare [--quick] [--only NAME,..] [--rounds N] [--list] [--no-write]
+//! ```
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+use std::{env, thread};
+
+use linerate_bench::compare::lab::Lab;
+use linerate_bench::compare::results::Results;
+use linerate_bench::compare::run::{Plan, run};
+use linerate_bench::compare::{Case, cases, interrupt, machine, peers, report};
+
+const RESULTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/results.json");
+const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/performance.md");
+
+const USAGE: &str = "compare [--quick] [--only NAME,..] [--rounds N] [--list] [--no-write]";
+
+struct Options {
+    quick: bool,
+    only: Vec<String>,
+    rounds: Option<usize>,
+    list: bool,
+    /// Only installs what is compared with.
+    install: bool,
+    write: bool,
+}
+
+fn main() -> ExitCode {
+    match options().and_then(|options| compare(&options)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("bench/run: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn options() -> Result<Options, String> {
+    let mut options = Options {
+        quick: false,
+        only: Vec::new(),
+        rounds: None,
+        list: false,
+        install: false,
+        write: true,
+    };
+    let mut words = env::args().skip(1);
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "--quick" => options.quick = true,
+            "--list" => options.list = true,
+            "--install" => options.install = true,
+            "--no-write" => options.write = false,
+            "--only" => {
+                let names = words.next().ok_or("--only NAME,..")?;
+                options.only.extend(names.split(',').map(String::from));
+            }
+            "--rounds" => {
+                let rounds = words.next().and_then(|n| n.parse().ok()).filter(|n| *n > 0);
+                options.rounds = Some(rounds.ok_or("--rounds N")?);
+            }
+            _ => return Err(format!("{word}: {USAGE}")),
+        }
+    }
+    Ok(options)
+}
+
+fn compare(options: &Options) -> Result<(), String> {
+    let all = cases::all();
+    let order: Vec<&str> = all.iter().map(|case| case.name).collect();
+    let wanted = |case: &Case| {
+        options.only.is_empty() || options.only.iter().any(|name| case.name.starts_with(name))
+    };
+    let chosen: Vec<Case> = all.into_iter().filter(wanted).collect();
+    if options.list {
+        for case in &chosen {
+            println!("{:24} {}", case.name, case.title);
+        }
+        return Ok(());
+    }
+    if chosen.is_empty() {
+        return Err(format!("no such case; there are {}", order.join(", ")));
+    }
+    if thread::available_parallelism().map_or(1, usize::from) < 2 {
+        return Err("needs two CPUs".into());
+    }
+    interrupt::install().map_err(|e| e.to_string())?;
+    let mut notices = Vec::new();
+    peers::install(&mut notices);
+    if options.install {
+        return if notices.is_empty() { Ok(()) } else { Err(notices.join("; ")) };
+    }
+    let mut plan = Plan::new(options.quick);
+    plan.rounds = options.rounds.unwrap_or(plan.rounds);
+    if options.rounds.is_some() {
+        plan.budget = Duration::from_secs(24 * 3600);
+    }
+
+    let lab = Lab::new()?;
+    notices.extend(lab.notices.iter().cloned());
+    let mut facts = machine::facts();
+    facts.push(("others".into(), peers::versions()));
+    facts.extend(notices.into_iter().map(|notice| ("note".into(), notice)));
+    let mut results = Results::read(Path::new(RESULTS))?;
+    let outcome = run(&lab, chosen, &plan, &facts, |case| {
+        let mut alone = Results::default();
+        alone.cases.push(case.clone());
+        println!("{}", report::markdown(&alone));
+        results.put(case, &order);
+        if options.write {
+            results.write(Path::new(RESULTS))?;
+            report::write(&results, Path::new(PAGE))?;
+        }
+        Ok(())
+    });
+    drop(lab);
+    outcome
+}

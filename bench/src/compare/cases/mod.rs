@@ -1,0 +1,40 @@
+//! What is compared.
+
+mod receive;
+
+use std::time::Duration;
+
+use super::lab::{MEASURED_CPU, Side};
+use super::program::{Program, Quit};
+use super::{Case, peers};
+
+/// All cases, in the order of the page.
+#[must_use]
+pub fn all() -> Vec<Case> {
+    let mut cases = Vec::new();
+    cases.extend(receive::cases());
+    cases
+}
+
+/// testpmd on virtual devices: ready for `start` on its standard input. It runs on the measured
+/// CPU, and its threads for all else beside the load.
+fn testpmd(devices: &[&str], mode: &str) -> Result<Program, String> {
+    if !peers::has("dpdk-testpmd") {
+        return Err("dpdk-testpmd is not installed".into());
+    }
+    let mut words = vec!["dpdk-testpmd".to_owned(), "--no-pci".into(), "--no-telemetry".into()];
+    words.extend(["--in-memory", "-l", "0,1", "--main-lcore", "0"].map(String::from));
+    words.extend(["-m", "256", "--log-level", "error"].map(String::from));
+    for device in devices {
+        words.push(format!("--vdev={device}"));
+    }
+    words.extend(["--", "-i", "--forward-mode"].map(String::from));
+    words.push(mode.into());
+    words.extend(["--record-core-cycles", "--no-lsc-interrupt"].map(String::from));
+    words.extend(["--total-num-mbufs", "32768", "--burst", "64"].map(String::from));
+    words.extend(["--rxd", "4096", "--txd", "2048"].map(String::from));
+    let program = Program::new(Side::B, MEASURED_CPU, words);
+    let quit = Quit::Line("quit".into());
+    let soon = Duration::from_millis(400);
+    Ok(program.on_all_cpus().ready_at("Checking link statuses").settle(soon).quit_by(quit))
+}
