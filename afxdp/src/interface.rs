@@ -111,15 +111,19 @@ impl Interface {
         String::from_utf8_lossy(name).into_owned()
     }
 
-    /// Receive queues in use, at least 1.
-    pub(crate) fn rx_queues(&self) -> u32 {
+    /// Receive queues in use, at least 1: also where the driver does not know the question. Any
+    /// other failure is one, since frames of a queue that nobody knows of would go to the kernel.
+    pub(crate) fn rx_queues(&self) -> Result<u32, SetupError> {
         // struct ethtool_channels: cmd, 4 maxima, then rx, tx, other, combined.
         let mut channels = [0; 9];
         channels[0] = ETHTOOL_GCHANNELS;
         if !self.ethtool(&mut channels) {
-            return 1;
+            return match last_errno() {
+                libc::EOPNOTSUPP => Ok(1),
+                errno => Err(SetupError::os("ioctl(ETHTOOL_GCHANNELS)", errno)),
+            };
         }
-        (channels[5] + channels[8]).max(1)
+        Ok((channels[5] + channels[8]).max(1))
     }
 
     /// The number of its PTP clock, if it has one.

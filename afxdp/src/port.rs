@@ -279,7 +279,7 @@ fn wanted_queues(interface: &Interface, options: &Options) -> Result<BTreeSet<u3
         return Err(wrong(format!("rings of {} slots", options.ring_slots))
             .remedy("use a power of two from 64 to 32768"));
     }
-    let there = interface.rx_queues();
+    let there = interface.rx_queues()?;
     let queues: BTreeSet<u32> = match &options.queues {
         // Sending takes one queue; more only help several threads.
         Queues::All if options.direction == Direction::Tx => BTreeSet::from([0]),

@@ -55,6 +55,8 @@ pub use state::{MembershipState, MembershipStatus};
 
 /// How long the watcher waits, in ms, before it tries a join again that failed.
 const RETRY_MS: i32 = 1000;
+/// How long the watcher rests when it could not wait.
+const PAUSE: std::time::Duration = std::time::Duration::from_millis(10);
 
 /// Joined multicast groups on one interface; dropping it leaves them all.
 ///
@@ -169,7 +171,11 @@ fn watch(state: &Mutex<State>, events: &mut LinkEvents, stop: &OwnedFd) {
         });
         // SAFETY: two pollfds that outlive the call.
         let n = unsafe { libc::poll(fds.as_mut_ptr(), 2, timeout) };
-        if fds[1].revents != 0 || (n < 0 && crate::last_errno() != libc::EINTR) {
+        if n < 0 {
+            // Whatever it was (no memory, say), the groups keep their watcher.
+            std::thread::sleep(PAUSE);
+        }
+        if is_stopped(stop) {
             return;
         }
         let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -177,6 +183,13 @@ fn watch(state: &Mutex<State>, events: &mut LinkEvents, stop: &OwnedFd) {
         let settled = state.refresh(change.removed);
         timeout = if settled { -1 } else { RETRY_MS };
     }
+}
+
+/// Has the owner gone? Asked of the descriptor itself: `poll` may have failed.
+fn is_stopped(stop: &OwnedFd) -> bool {
+    let mut count = 0u64;
+    // SAFETY: eight bytes to read into; the descriptor does not block.
+    unsafe { libc::read(stop.as_raw_fd(), (&raw mut count).cast(), 8) == 8 }
 }
 
 fn event_fd() -> Result<OwnedFd, Error> {

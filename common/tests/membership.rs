@@ -5,11 +5,13 @@
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use linerate_common::membership::Membership;
 use linerate_common::{ErrorKind, MembershipState};
-use linerate_lab::lab_or_skip;
+use linerate_lab::syscalls::{Call, judged};
+use linerate_lab::{lab_or_skip, skip};
 
 fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
@@ -162,6 +164,38 @@ fn an_interface_that_comes_back_is_joined_again() {
     lab.in_a(|| assert_eq!(joined_v4("v0").len(), 51));
     drop(feed);
     lab.in_a(|| assert_eq!(joined_v4("v0"), []));
+}
+
+/// The watcher is refused each call of its once: it must still see that the interface returns.
+#[test]
+fn a_watcher_that_is_refused_a_call_goes_on() {
+    let lab = lab_or_skip!();
+    for refused in ["poll", "recvfrom", "ioctl"] {
+        let (watching, mut done) = (AtomicBool::new(false), false);
+        let judge = |call: &Call| {
+            let asked = call.name == refused && watching.load(Ordering::Relaxed);
+            let unlucky = !done && asked && call.thread_name() == "linerate-member";
+            done |= unlucky;
+            if unlucky { libc::ENOMEM } else { 0 }
+        };
+        let life = || {
+            let feed = Membership::new("v0").unwrap();
+            feed.join_all(groups(3)).unwrap();
+            watching.store(true, Ordering::Relaxed);
+            lab.ip_a(&["link", "del", "v0"]).unwrap();
+            wait_for("the loss to be seen", || feed.status().index.is_none());
+            lab.add_pair("v0", "v1").unwrap();
+            lab.ip_a(&["addr", "add", "10.99.0.1/24", "dev", "v0"]).unwrap();
+            wait_for("all joins", || feed.status().state == MembershipState::Joined);
+            assert_eq!(joined_v4("v0").len(), 3, "{refused}");
+            drop(feed);
+            assert_eq!(joined_v4("v0"), []);
+        };
+        if let Err(why) = lab.in_a(|| judged(judge, life)) {
+            return skip("a_watcher_that_is_refused_a_call_goes_on", &why);
+        }
+        assert!(done, "the watcher made no call of {refused}");
+    }
 }
 
 #[test]

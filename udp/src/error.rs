@@ -12,7 +12,7 @@ pub(crate) fn join(e: Error, interface: &str, group: IpAddr) -> SetupError {
         libc::ENOBUFS if group.is_ipv4() => error.remedy(
             "raise the limits: sysctl -w net.ipv4.igmp_max_memberships=20 net.ipv4.igmp_max_msf=10",
         ),
-        libc::ENOBUFS | libc::ENOMEM => error.remedy(
+        libc::ENOBUFS | libc::ENOMEM if group.is_ipv6() => error.remedy(
             "raise the limits: sysctl -w net.ipv6.mld_max_msf=64 net.core.optmem_max=131072",
         ),
         libc::ENODEV => {

@@ -7,6 +7,7 @@ use linerate_common::membership::SocketJoins;
 use linerate_common::{Error, SetupError};
 
 use crate::port::Options;
+use crate::preload::needed;
 use crate::{error, sys};
 
 /// The interface that sockets are opened on, as it is now.
@@ -227,7 +228,7 @@ fn prepare(
             ("IPV6_RECVHOPLIMIT", libc::IPV6_RECVHOPLIMIT),
             ("IPV6_RECVTCLASS", libc::IPV6_RECVTCLASS),
         ] {
-            let _ = sys::enable(fd, op, libc::IPPROTO_IPV6, option);
+            needed(sys::enable(fd, op, libc::IPPROTO_IPV6, option))?;
         }
     } else {
         for (op, option) in [
@@ -235,10 +236,10 @@ fn prepare(
             ("IP_RECVTTL", libc::IP_RECVTTL),
             ("IP_RECVTOS", libc::IP_RECVTOS),
         ] {
-            let _ = sys::enable(fd, op, libc::IPPROTO_IP, option);
+            needed(sys::enable(fd, op, libc::IPPROTO_IP, option))?;
         }
     }
-    let _ = sys::enable(fd, "SO_RXQ_OVFL", libc::SOL_SOCKET, libc::SO_RXQ_OVFL);
+    needed(sys::enable(fd, "SO_RXQ_OVFL", libc::SOL_SOCKET, libc::SO_RXQ_OVFL))?;
     if !stamp(fd, options.hardware_stamps) {
         notice("no timestamps: this socket layer does not know SO_TIMESTAMPING".into());
     }

@@ -1,5 +1,7 @@
 //! Socket stacks that take the place of the kernel's when they are preloaded.
 
+use linerate_common::Error;
+
 /// Their libraries, as they appear among a process's mappings, and their names.
 const STACKS: [(&str, &str); 4] = [
     ("/libonload", "Onload"),
@@ -14,6 +16,12 @@ const STACKS: [(&str, &str); 4] = [
 pub fn stack() -> Option<&'static str> {
     // LD_PRELOAD is not the only way in: /etc/ld.so.preload is another.
     find(&std::fs::read_to_string("/proc/self/maps").unwrap_or_default())
+}
+
+/// What came of setting an option that a preloaded stack may not know and does without. The kernel
+/// knows it, and without it something would be missing in silence.
+pub(crate) fn needed(result: Result<(), Error>) -> Result<(), Error> {
+    result.or_else(|e| if stack().is_some() { Ok(()) } else { Err(e) })
 }
 
 fn find(maps: &str) -> Option<&'static str> {

@@ -10,6 +10,7 @@ use crate::inlet::Place;
 use crate::mail::Mail;
 use crate::outbox::Outbox;
 use crate::port::{Gso, Options};
+use crate::preload::needed;
 use crate::sys::RawAddr;
 use crate::{error, preload, strip, sys};
 
@@ -243,7 +244,7 @@ fn socket(
             .map_err(fail)?;
         set("IPV6_MULTICAST_HOPS", ip6, libc::IPV6_MULTICAST_HOPS, ttl).map_err(fail)?;
         set("IPV6_MULTICAST_LOOP", ip6, libc::IPV6_MULTICAST_LOOP, looped).map_err(fail)?;
-        let _ = set("IPV6_RECVERR", ip6, libc::IPV6_RECVERR, 1);
+        needed(set("IPV6_RECVERR", ip6, libc::IPV6_RECVERR, 1)).map_err(fail)?;
     } else {
         let mreqn = libc::ip_mreqn {
             imr_multiaddr: libc::in_addr { s_addr: 0 },
@@ -256,14 +257,14 @@ fn socket(
         sys::set(fd, "IP_MULTICAST_IF", ip, libc::IP_MULTICAST_IF, &mreqn).map_err(fail)?;
         set("IP_MULTICAST_TTL", ip, libc::IP_MULTICAST_TTL, ttl).map_err(fail)?;
         // exasock refuses to loop, and does not.
-        let _ = set("IP_MULTICAST_LOOP", ip, libc::IP_MULTICAST_LOOP, looped);
+        needed(set("IP_MULTICAST_LOOP", ip, libc::IP_MULTICAST_LOOP, looped)).map_err(fail)?;
         // Without it the kernel does not say when the device's queue threw a datagram away.
-        let _ = set("IP_RECVERR", ip, libc::IP_RECVERR, 1);
+        needed(set("IP_RECVERR", ip, libc::IP_RECVERR, 1)).map_err(fail)?;
     }
     // Unicast too goes by this interface. An old kernel that asks for a right leaves unicast to
     // the routing table.
     let _ = sys::bind_to_interface(fd, &place.name).map_err(fail)?;
-    let _ = set("SO_BROADCAST", libc::SOL_SOCKET, libc::SO_BROADCAST, 1);
+    needed(set("SO_BROADCAST", libc::SOL_SOCKET, libc::SO_BROADCAST, 1)).map_err(fail)?;
     if options.send_buffer_bytes > 0 {
         let bytes =
             libc::c_int::try_from(options.send_buffer_bytes).unwrap_or(libc::c_int::MAX / 2);

@@ -127,7 +127,8 @@ impl State {
             return Ok(());
         }
         // While the interface is away, or new and not seen by the watcher yet, the wish is noted.
-        let present = self.interfaces.index_of(&self.name).ok().flatten();
+        let present = self.interfaces.index_of(&self.name);
+        let present = present.map_err(|e| SetupError::from(e).on(&*self.name))?;
         if !self.lost && present.is_some() && present == self.index {
             if group.is_ipv4() && self.interfaces.ipv4_of(&self.name).is_none() {
                 return Err(no_address(&self.name));
@@ -180,8 +181,20 @@ impl State {
     /// interface was taken away in between, even if it looks the same now. `false`: a join
     /// failed and should be tried again soon.
     pub(super) fn refresh(&mut self, removed: bool) -> bool {
-        // A name that resolved once is a valid name, so an error is "not now".
-        let index = self.interfaces.index_of(&self.name).ok().flatten();
+        let index = match self.interfaces.index_of(&self.name) {
+            Ok(index) => index,
+            // The kernel does not say. What was seen must not be forgotten: without an index the
+            // interface counts as another one, whatever comes next.
+            Err(e) => {
+                self.last_error = Some(SetupError::from(e).on(&*self.name));
+                self.lost |= removed;
+                if removed {
+                    self.index = None;
+                    self.shards.clear();
+                }
+                return false;
+            }
+        };
         if removed || index != self.index {
             self.index = index;
             self.lost = true;
