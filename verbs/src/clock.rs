@@ -34,6 +34,21 @@ pub(crate) struct StampClock {
     /// The stamp that was last held against the system clock, and that clock then.
     judged_ns: u64,
     now_ns: u64,
+    usual: Usual,
+}
+
+/// Stamps of a wall clock within a second of the one that was judged: ns from `from` on that are
+/// shifted by `offset_ns` and flagged with `flags`.
+#[derive(Debug, Clone, Copy)]
+struct Usual {
+    from: u64,
+    span: u64,
+    offset_ns: u64,
+    flags: RxFlags,
+}
+
+impl Usual {
+    const NONE: Self = Self { from: 0, span: 0, offset_ns: 0, flags: RxFlags::NONE };
 }
 
 /// Where the card's own wall clock stands.
@@ -49,7 +64,15 @@ impl StampClock {
     pub(crate) fn new(kind: Stamp, mask: u64, hz: u64, ptp: Option<u32>) -> Self {
         let mask = if mask == 0 { u64::MAX } else { mask };
         let counter = Counter { mask, hz, per_tick: 0, base: None, anchor: None };
-        Self { kind, ptp, counter, scale: Scale::Utc, judged_ns: 0, now_ns: now_ns() }
+        Self {
+            kind,
+            ptp,
+            counter,
+            scale: Scale::Utc,
+            judged_ns: 0,
+            now_ns: now_ns(),
+            usual: Usual::NONE,
+        }
     }
 
     /// Is it time to read the counter? True once a second of stamps that are ticks.
@@ -72,8 +95,14 @@ impl StampClock {
         self.now_ns = utc_ns;
     }
 
+    /// What [`utc`](Self::utc) gives, where that takes no more than a subtraction; else `None`.
+    #[inline(always)]
+    pub(crate) fn usual(&self, raw: u64) -> Option<(u64, RxFlags)> {
+        let Usual { from, span, offset_ns, flags } = self.usual;
+        (raw.wrapping_sub(from) < span).then(|| (raw.wrapping_sub(offset_ns), flags))
+    }
+
     /// The stamp as ns UTC with its flags; [`NO_TS`] without flags when it cannot be told.
-    #[inline]
     pub(crate) fn utc(&mut self, raw: u64) -> (u64, RxFlags) {
         match self.kind {
             Stamp::None => (NO_TS, RxFlags::NONE),
@@ -88,15 +117,20 @@ impl StampClock {
         }
     }
 
-    #[inline]
     fn on_scale(&mut self, ns: u64) -> (u64, RxFlags) {
         if ns.abs_diff(self.judged_ns) >= SECOND {
             self.judge(ns, now_ns(), tai_offset_ns());
         }
+        let (offset, flags) = self.shift();
+        (ns.saturating_sub(offset), flags)
+    }
+
+    /// What comes off a stamp on the clock's scale, and its flags.
+    fn shift(&self) -> (u64, RxFlags) {
         match self.scale {
-            Scale::Utc => (ns, RxFlags::TS_HW),
-            Scale::Tai { offset_ns } => (ns.saturating_sub(offset_ns), RxFlags::TS_HW),
-            Scale::Off => (ns, RxFlags::TS_HW.with(RxFlags::TS_UNSYNCED)),
+            Scale::Utc => (0, RxFlags::TS_HW),
+            Scale::Tai { offset_ns } => (offset_ns, RxFlags::TS_HW),
+            Scale::Off => (0, RxFlags::TS_HW.with(RxFlags::TS_UNSYNCED)),
         }
     }
 
@@ -119,6 +153,11 @@ impl StampClock {
             Scale::Off
         };
         (self.judged_ns, self.now_ns) = (ns, now);
+        let (from, (offset_ns, flags)) = (ns.saturating_sub(SECOND - 1), self.shift());
+        // Nothing that is usual lies before its clock's beginning.
+        let known = self.kind == Stamp::Wallclock && from >= offset_ns;
+        let span = if known { ns.saturating_add(SECOND) - from } else { 0 };
+        self.usual = Usual { from, span, offset_ns, flags };
     }
 
     /// A packed stamp as ns, if the value is one.

@@ -1,6 +1,7 @@
 //! Completion queues: the extended kind with timestamps where the card has it, else the basic.
 
 use std::mem::MaybeUninit;
+use std::ops::ControlFlow;
 use std::os::fd::BorrowedFd;
 use std::ptr::{NonNull, null_mut};
 use std::sync::Arc;
@@ -42,7 +43,7 @@ pub(crate) struct Completion {
 #[derive(Debug)]
 enum Kind {
     Basic(NonNull<sys::ibv_cq>),
-    Extended { raw: NonNull<sys::ibv_cq_ex>, stamp: Stamp, tags: bool },
+    Extended(Reader),
 }
 
 /// A completion queue.
@@ -88,20 +89,20 @@ impl Cq {
     pub(crate) fn stamp(&self) -> Stamp {
         match self.kind {
             Kind::Basic(_) => Stamp::None,
-            Kind::Extended { stamp, .. } => stamp,
+            Kind::Extended(reader) => reader.stamp_kind,
         }
     }
 
     pub(crate) fn as_raw(&self) -> *mut sys::ibv_cq {
         match self.kind {
             Kind::Basic(raw) => raw.as_ptr(),
-            Kind::Extended { raw, .. } => inline::cq_ex_to_cq(raw.as_ptr()),
+            Kind::Extended(reader) => inline::cq_ex_to_cq(reader.cq.as_ptr()),
         }
     }
 
     /// Do completions say which flow matched?
     pub(crate) fn has_tags(&self) -> bool {
-        matches!(self.kind, Kind::Extended { tags: true, .. })
+        matches!(self.kind, Kind::Extended(Reader { tags: true, .. }))
     }
 
     /// Can it be slept on?
@@ -120,13 +121,37 @@ impl Cq {
         }
     }
 
-    /// Takes completions; 0 when there are none.
-    #[inline]
-    pub(crate) fn poll(&self, out: &mut [Completion]) -> Result<usize, Error> {
+    /// The functions of a queue of the extended kind, for loops that read completions one by one.
+    pub(crate) fn reader(&self) -> Option<Reader> {
         match self.kind {
-            Kind::Basic(raw) => poll_basic(raw, out),
-            Kind::Extended { raw, stamp, tags } => poll_extended(raw, stamp, tags, out),
+            Kind::Basic(_) => None,
+            Kind::Extended(reader) => Some(reader),
         }
+    }
+
+    /// Takes completions; 0 when there are none.
+    pub(crate) fn poll(&self, out: &mut [Completion]) -> Result<usize, Error> {
+        let reader = match self.kind {
+            Kind::Basic(raw) => return poll_basic(raw, out),
+            Kind::Extended(reader) => reader,
+        };
+        let room = out.len();
+        let mut places = out.iter_mut();
+        let mut n = 0;
+        if room == 0 {
+            return Ok(0);
+        }
+        // SAFETY: the queue lives as long as we do, and has one owner.
+        unsafe {
+            reader.each_received(|done| {
+                if let Some(place) = places.next() {
+                    *place = done;
+                    n += 1;
+                }
+                if n < room { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            })?;
+        }
+        Ok(n)
     }
 
     /// Asks for one event at the next completion, after taking the events of the last arming.
@@ -191,10 +216,10 @@ fn best_extended(
         for single_threaded in [true, false] {
             let made = extended(context, entries, channel, flags, single_threaded);
             match made {
-                Ok(cq) if has_readers(cq, stamp, tags) => {
-                    return Ok(Some(Kind::Extended { raw: cq, stamp, tags }));
-                }
                 Ok(cq) => {
+                    if let Some(reader) = Reader::new(cq, stamp, tags) {
+                        return Ok(Some(Kind::Extended(reader)));
+                    }
                     // SAFETY: nobody else knows of this queue.
                     unsafe {
                         (context.library().ibv_destroy_cq)(inline::cq_ex_to_cq(cq.as_ptr()));
@@ -230,26 +255,193 @@ fn extended(
     NonNull::new(raw).ok_or_else(|| last("ibv_create_cq"))
 }
 
-/// Are the readers there that were asked for? A missing one is a null pointer.
-fn has_readers(cq: NonNull<sys::ibv_cq_ex>, stamp: Stamp, tags: bool) -> bool {
-    // SAFETY: a live queue; the readers are set when it is created and do not change.
-    unsafe {
-        let cq = cq.as_ptr();
-        let stamps = match stamp {
-            Stamp::Wallclock => (*cq).read_completion_wallclock_ns.is_some(),
-            Stamp::Raw => (*cq).read_completion_ts.is_some(),
-            Stamp::None => true,
-        };
-        let basic = (*cq).start_poll.is_some()
-            && (*cq).next_poll.is_some()
-            && (*cq).end_poll.is_some()
-            && (*cq).read_byte_len.is_some()
-            && (*cq).read_wc_flags.is_some();
-        basic && stamps && (!tags || (*cq).read_flow_tag.is_some())
+/// The functions of a queue of the extended kind, none of them missing.
+///
+/// A provider sets them when it creates the queue and leaves them alone; one for what was not
+/// asked for is null, and stands here as a function that says nothing.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reader {
+    cq: NonNull<sys::ibv_cq_ex>,
+    start: unsafe extern "C" fn(*mut sys::ibv_cq_ex, *mut sys::ibv_poll_cq_attr) -> i32,
+    next: unsafe extern "C" fn(*mut sys::ibv_cq_ex) -> i32,
+    end: unsafe extern "C" fn(*mut sys::ibv_cq_ex),
+    byte_len: unsafe extern "C" fn(*mut sys::ibv_cq_ex) -> u32,
+    wc_flags: unsafe extern "C" fn(*mut sys::ibv_cq_ex) -> u32,
+    stamp: unsafe extern "C" fn(*mut sys::ibv_cq_ex) -> u64,
+    tag: unsafe extern "C" fn(*mut sys::ibv_cq_ex) -> u32,
+    stamp_kind: Stamp,
+    tags: bool,
+}
+
+unsafe extern "C" fn no_stamp(_: *mut sys::ibv_cq_ex) -> u64 {
+    0
+}
+
+unsafe extern "C" fn no_tag(_: *mut sys::ibv_cq_ex) -> u32 {
+    0
+}
+
+/// Ends what `start_poll` began, also when a handler panics.
+struct Started<'a>(&'a Reader);
+
+impl Drop for Started<'_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        // SAFETY: a live queue, by the contract of `each`, in which `start_poll` answered 0.
+        unsafe { (self.0.end)(self.0.cq.as_ptr()) };
     }
 }
 
-#[inline]
+impl Reader {
+    /// `None`: a function is missing that was asked for.
+    fn new(cq: NonNull<sys::ibv_cq_ex>, stamp: Stamp, tags: bool) -> Option<Self> {
+        // SAFETY: a live queue.
+        let queue = unsafe { cq.as_ref() };
+        Some(Self {
+            cq,
+            start: queue.start_poll?,
+            next: queue.next_poll?,
+            end: queue.end_poll?,
+            byte_len: queue.read_byte_len?,
+            wc_flags: queue.read_wc_flags?,
+            stamp: match stamp {
+                Stamp::Wallclock => queue.read_completion_wallclock_ns?,
+                Stamp::Raw => queue.read_completion_ts?,
+                Stamp::None => no_stamp,
+            },
+            tag: if tags { queue.read_flow_tag? } else { no_tag },
+            stamp_kind: stamp,
+            tags,
+        })
+    }
+
+    /// Shows completions of receives one by one, as the card's own queue does, until there are no
+    /// more or `f` says that it has enough. When `f` panics, what it has not seen stays there.
+    ///
+    /// # Errors
+    ///
+    /// The queue is lost.
+    ///
+    /// # Safety
+    ///
+    /// The queue is alive, and nobody else polls it.
+    #[inline(always)]
+    pub(crate) unsafe fn each_received(
+        &self,
+        f: impl FnMut(Completion) -> ControlFlow<()>,
+    ) -> Result<(), Error> {
+        // SAFETY: the caller's promise.
+        unsafe { self.each(|| self.received(), f) }
+    }
+
+    /// The same with completions of sends, of which less is read.
+    ///
+    /// # Errors
+    ///
+    /// As [`each_received`](Self::each_received).
+    ///
+    /// # Safety
+    ///
+    /// As [`each_received`](Self::each_received).
+    #[inline(always)]
+    pub(crate) unsafe fn each_sent(
+        &self,
+        f: impl FnMut(Completion) -> ControlFlow<()>,
+    ) -> Result<(), Error> {
+        // SAFETY: the caller's promise.
+        unsafe { self.each(|| self.sent(), f) }
+    }
+
+    /// # Safety
+    ///
+    /// The queue is alive, and nobody else polls it.
+    // Inlined always: what is read of a completion then stays in registers.
+    #[inline(always)]
+    unsafe fn each(
+        &self,
+        read: impl Fn() -> Completion,
+        mut f: impl FnMut(Completion) -> ControlFlow<()>,
+    ) -> Result<(), Error> {
+        let cq = self.cq.as_ptr();
+        let mut attr = sys::ibv_poll_cq_attr::default();
+        // SAFETY: a live queue, by the caller's promise, and complete attributes.
+        match unsafe { (self.start)(cq, &mut attr) } {
+            0 => {}
+            // EBUSY: the wall clock is being updated (since rdma-core 65). The next poll has it.
+            libc::ENOENT | libc::EBUSY => return Ok(()),
+            errno => return Err(lost(errno)),
+        }
+        let started = Started(self);
+        loop {
+            if f(read()).is_break() {
+                break;
+            }
+            // SAFETY: as above, between `start_poll` and `end_poll`.
+            if unsafe { (self.next)(cq) } != 0 {
+                break;
+            }
+        }
+        drop(started);
+        Ok(())
+    }
+
+    /// The completion at hand as one of a receive.
+    ///
+    /// # Safety
+    ///
+    /// The queue is alive, between `start_poll` and `end_poll`, and shows a completion.
+    #[inline(always)]
+    unsafe fn received(&self) -> Completion {
+        // SAFETY: the caller's promise.
+        let mut done = unsafe { self.bare() };
+        if done.status == sys::IBV_WC_SUCCESS {
+            let cq = self.cq.as_ptr();
+            // SAFETY: the caller's promise; of a completion that succeeded all fields are valid.
+            unsafe {
+                done.byte_len = (self.byte_len)(cq);
+                done.wc_flags = (self.wc_flags)(cq);
+                done.stamp = (self.stamp)(cq);
+                done.tag = (self.tag)(cq);
+            }
+        }
+        done
+    }
+
+    /// The completion at hand as one of a send.
+    ///
+    /// # Safety
+    ///
+    /// As [`received`](Self::received).
+    #[inline(always)]
+    unsafe fn sent(&self) -> Completion {
+        // SAFETY: the caller's promise.
+        let mut done = unsafe { self.bare() };
+        if self.stamp_kind != Stamp::None && done.status == sys::IBV_WC_SUCCESS {
+            // SAFETY: as above.
+            done.stamp = unsafe { (self.stamp)(self.cq.as_ptr()) };
+        }
+        done
+    }
+
+    /// What is valid whatever the status.
+    ///
+    /// # Safety
+    ///
+    /// As [`received`](Self::received).
+    #[inline(always)]
+    unsafe fn bare(&self) -> Completion {
+        let cq = self.cq.as_ptr();
+        // SAFETY: the caller's promise; the provider has written both fields.
+        let (wr_id, status) = unsafe { ((*cq).wr_id, (*cq).status) };
+        Completion { wr_id, status, ..Completion::default() }
+    }
+}
+
+#[cold]
+fn lost(errno: i32) -> Error {
+    Error { kind: ErrorKind::QueueLost, op: "ibv_start_poll", errno: errno.abs() }
+}
+
 fn poll_basic(raw: NonNull<sys::ibv_cq>, out: &mut [Completion]) -> Result<usize, Error> {
     let mut wcs = [const { MaybeUninit::<sys::ibv_wc>::uninit() }; BATCH];
     let want = out.len().min(BATCH);
@@ -272,61 +464,4 @@ fn poll_basic(raw: NonNull<sys::ibv_cq>, out: &mut [Completion]) -> Result<usize
         };
     }
     Ok(n.min(want))
-}
-
-#[inline]
-fn poll_extended(
-    raw: NonNull<sys::ibv_cq_ex>,
-    stamp: Stamp,
-    tags: bool,
-    out: &mut [Completion],
-) -> Result<usize, Error> {
-    let cq = raw.as_ptr();
-    let lost = |errno: i32| Error { kind: ErrorKind::QueueLost, op: "ibv_start_poll", errno };
-    // SAFETY: a live queue of the extended kind; `extended` checked that the readers are there.
-    // `end_poll` is called exactly if `start_poll` answered 0. Fields other than status and
-    // wr_id are read only of completions that succeeded.
-    unsafe {
-        let (Some(start), Some(next), Some(end)) =
-            ((*cq).start_poll, (*cq).next_poll, (*cq).end_poll)
-        else {
-            return Err(lost(0));
-        };
-        if out.is_empty() {
-            return Ok(0);
-        }
-        let mut attr = sys::ibv_poll_cq_attr::default();
-        match start(cq, &mut attr) {
-            0 => {}
-            // EBUSY: the wall clock is being updated (since rdma-core 65). The next poll has it.
-            libc::ENOENT | libc::EBUSY => return Ok(0),
-            errno => return Err(lost(errno.abs())),
-        }
-        let mut n = 0;
-        loop {
-            let mut entry =
-                Completion { wr_id: (*cq).wr_id, status: (*cq).status, ..Completion::default() };
-            if entry.status == sys::IBV_WC_SUCCESS {
-                entry.byte_len = (*cq).read_byte_len.map_or(0, |read| read(cq));
-                entry.wc_flags = (*cq).read_wc_flags.map_or(0, |read| read(cq));
-                entry.stamp = match stamp {
-                    Stamp::Wallclock => {
-                        (*cq).read_completion_wallclock_ns.map_or(0, |read| read(cq))
-                    }
-                    Stamp::Raw => (*cq).read_completion_ts.map_or(0, |read| read(cq)),
-                    Stamp::None => 0,
-                };
-                if tags {
-                    entry.tag = (*cq).read_flow_tag.map_or(0, |read| read(cq));
-                }
-            }
-            out[n] = entry;
-            n += 1;
-            if n == out.len() || next(cq) != 0 {
-                break;
-            }
-        }
-        end(cq);
-        Ok(n)
-    }
 }

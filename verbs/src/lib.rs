@@ -44,6 +44,7 @@ mod port;
 mod qp;
 mod queue;
 mod rx;
+mod seats;
 mod spread;
 mod steering;
 mod tx;

@@ -1,8 +1,8 @@
-//! Receiving: completion → window → buffers posted again in one list.
+//! Receiving: completions are shown as they are read, and their buffers posted again in one list.
 
 use std::mem::ManuallyDrop;
+use std::ops::ControlFlow;
 use std::os::fd::BorrowedFd;
-use std::ptr::null_mut;
 use std::sync::Arc;
 
 use linerate_common::pool::FrameCache;
@@ -14,17 +14,23 @@ use linerate_ibverbs_sys as sys;
 
 use crate::clock::{StampClock, read_counter};
 use crate::counter::NoBuffer;
-use crate::cq::Completion;
+use crate::cq::{Completion, Reader};
 use crate::event::Watch;
 use crate::flow::FlowRule;
 use crate::memory::Mr;
 use crate::queue::RecvQueue;
+use crate::seats::{Layout, Seats, Taken};
 use crate::steering::Steering;
+
+/// Completions that are no frames in one call, before it returns with what it has.
+const BAD_PER_CALL: u32 = MAX_BURST as u32;
 
 /// One frame of the open window.
 #[derive(Debug, Clone, Copy)]
 struct Slot {
-    id: u32,
+    taken: Taken,
+    frame: *const u8,
+    /// 0 once the buffer was taken out.
     len: u32,
     meta: RxMeta,
 }
@@ -49,24 +55,19 @@ pub struct VerbsRx {
     cache: ManuallyDrop<FrameCache>,
     watch: Watch,
     clock: StampClock,
-    base: *mut u8,
-    frame_bytes: usize,
-    /// Where in a frame the card begins to write, and how much of it is not the frame's.
-    write_at: usize,
-    prefix: usize,
-    /// Buffers the queue holds at most, and holds now.
-    depth: u32,
-    posted: u32,
-    /// One bit a buffer of the pool: posted, and not completed since.
-    with_card: Box<[u64]>,
-    window: Box<[Slot; MAX_BURST]>,
+    /// Of an extended completion queue, which is the usual kind.
+    reader: Option<Reader>,
+    seats: Seats,
+    /// Where in a buffer frames begin, and what the card puts in front of that.
+    start: usize,
+    prefix: u32,
+    /// Longest frame that a buffer holds.
+    max_len: u32,
+    window: Box<[Option<Slot>; MAX_BURST]>,
     len: usize,
     /// The queue fell into the error state; told after the window at hand.
     failed: Option<Error>,
     done: Box<[Completion; MAX_BURST]>,
-    /// A list of requests, linked once; posting cuts it to length.
-    requests: Box<[sys::ibv_recv_wr]>,
-    pieces: Box<[sys::ibv_sge]>,
     recover_by_itself: bool,
     no_buffer: NoBuffer,
     /// What the counter showed when the queue was opened.
@@ -97,44 +98,40 @@ impl VerbsRx {
     /// Posts buffers and makes the queue ready. Flows are added after this.
     pub(crate) fn new(parts: Parts) -> Result<Self, SetupError> {
         let pool = parts.cache.pool().clone();
-        let request =
-            sys::ibv_recv_wr { wr_id: 0, next: null_mut(), sg_list: null_mut(), num_sge: 1 };
         // More may be granted than was asked for; but no more than the completion queue holds.
         let depth = parts.slots.min(parts.queue.cq().capacity()).min(pool.frames());
-        let slot = Slot { id: 0, len: 0, meta: RxMeta::plain(0) };
         let write_at = pool.headroom().saturating_sub(parts.prefix);
-        let room = (pool.frame_bytes() - write_at) as u32;
-        let piece = sys::ibv_sge { addr: 0, length: room, lkey: parts.mr.lkey() };
+        let start = write_at + parts.prefix;
+        let seats = Seats::new(
+            depth,
+            Layout {
+                base: pool.region().as_ptr(),
+                frame_bytes: pool.frame_bytes(),
+                write_at,
+                prefix: parts.prefix,
+                lkey: parts.mr.lkey(),
+            },
+        );
         let mut rx = Self {
             flows: parts.flows,
+            reader: parts.queue.cq().reader(),
             queue: parts.queue,
             watch: parts.watch,
             clock: parts.clock,
-            base: pool.region().as_ptr(),
-            frame_bytes: pool.frame_bytes(),
-            write_at,
-            prefix: parts.prefix,
+            seats,
+            start,
+            prefix: parts.prefix as u32,
+            max_len: pool.frame_bytes().saturating_sub(start) as u32,
             cache: ManuallyDrop::new(parts.cache),
-            depth,
-            posted: 0,
-            with_card: vec![0; (pool.frames() as usize).div_ceil(64)].into(),
-            window: Box::new([slot; MAX_BURST]),
+            window: Box::new([None; MAX_BURST]),
             len: 0,
             failed: None,
             done: Box::new([Completion::default(); MAX_BURST]),
-            requests: vec![request; MAX_BURST].into(),
-            pieces: vec![piece; MAX_BURST].into(),
             recover_by_itself: parts.recover,
             no_buffer_before: parts.no_buffer.read(),
             no_buffer: parts.no_buffer,
             stats: RxStats::default(),
         };
-        for i in 0..MAX_BURST {
-            rx.requests[i].sg_list = &raw mut rx.pieces[i];
-            if i + 1 < MAX_BURST {
-                rx.requests[i].next = &raw mut rx.requests[i + 1];
-            }
-        }
         rx.start()?;
         read_counter(&mut rx.clock, rx.queue.context());
         Ok(rx)
@@ -143,15 +140,8 @@ impl VerbsRx {
     /// Buffers, and ready.
     fn start(&mut self) -> Result<(), SetupError> {
         self.queue.to_init()?;
-        let mut refused = 0;
-        while self.posted < self.depth {
-            let before = self.posted;
-            refused = self.top_up();
-            if self.posted == before {
-                break;
-            }
-        }
-        if self.posted == 0 {
+        let (refused, posted) = self.top_up();
+        if posted == 0 {
             return Err(if refused != 0 {
                 SetupError::os("ibv_post_recv", refused)
             } else {
@@ -162,98 +152,114 @@ impl VerbsRx {
         self.queue.to_ready()
     }
 
-    /// Posts fresh buffers as one list, as many as a burst. Gives the card's errno.
-    #[inline]
-    fn top_up(&mut self) -> i32 {
-        let want = (self.depth - self.posted).min(MAX_BURST as u32) as usize;
-        let mut n = 0;
-        while n < want {
-            let Some(id) = self.cache.alloc() else { break };
-            self.fill(n, id);
-            n += 1;
-        }
-        self.post(n)
-    }
-
-    /// Makes request `i` one for buffer `id`.
-    #[inline]
-    fn fill(&mut self, i: usize, id: u32) {
-        let offset = id as usize * self.frame_bytes + self.write_at;
-        self.pieces[i].addr = self.base as u64 + offset as u64;
-        self.requests[i].wr_id = u64::from(id);
-        self.with_card[id as usize / 64] |= 1 << (id % 64);
-    }
-
-    /// Notes that a buffer came back; `false` when the card did not have it.
-    #[inline]
-    fn comes_back(&mut self, id: u32) -> bool {
-        let Some(word) = self.with_card.get_mut(id as usize / 64) else { return false };
-        let had = *word >> (id % 64) & 1 == 1;
-        *word &= !(1 << (id % 64));
-        had
-    }
-
-    /// Posts the first `n` requests with one doorbell; their buffers are lent. What the card does
-    /// not take goes back to the cache: of a list that fails, all before the bad one are posted.
-    #[inline]
-    fn post(&mut self, n: usize) -> i32 {
-        if n == 0 {
-            return 0;
-        }
-        let after = std::mem::replace(&mut self.requests[n - 1].next, null_mut());
-        let mut bad = null_mut();
-        // SAFETY: a live queue; a list of `n` requests, each of one piece inside registered
-        // memory that is lent to the card until its completion.
-        let rc = unsafe { self.queue.post(&mut self.requests[0], &mut bad) };
-        self.requests[n - 1].next = after;
-        let mut taken = n;
-        if rc != 0 {
-            let first = self.requests.as_ptr();
-            taken = (0..n).find(|i| std::ptr::eq(bad, first.wrapping_add(*i))).unwrap_or(0);
-            for i in taken..n {
-                let id = self.requests[i].wr_id as u32;
-                self.comes_back(id);
-                self.cache.free(id);
+    /// Puts fresh buffers into empty places, as far as the pool has any. Gives the card's errno
+    /// and how many it took.
+    #[cold]
+    fn top_up(&mut self) -> (i32, usize) {
+        let mut taken = 0;
+        loop {
+            let mut n = 0;
+            while n < MAX_BURST && self.seats.has_empty() {
+                let Some(id) = self.cache.alloc() else { break };
+                // SAFETY: the cache just lent it to us.
+                unsafe { self.seats.fill(id) };
+                n += 1;
+            }
+            let before = self.cache.lent();
+            let errno = self.post();
+            taken += n - (before - self.cache.lent()) as usize;
+            if n < MAX_BURST || errno != 0 {
+                return (errno, taken);
             }
         }
-        self.posted += taken as u32;
-        rc.abs()
     }
 
-    /// Sorts a completion into the window, the counters or trouble.
-    #[inline]
-    fn accept(&mut self, done: Completion) -> Result<(), Error> {
-        let id = done.wr_id as u32;
-        if done.wr_id > u64::from(u32::MAX) || !self.comes_back(id) {
-            // A completion for a buffer that is not posted, or the second for one that was: the
-            // card or its library is confused.
-            return Err(Error::new(ErrorKind::QueueLost, "ibv_poll_cq"));
+    /// Posts the list of linked requests with one doorbell; their buffers are lent. Those that the
+    /// card does not take go back to the cache.
+    #[inline(always)]
+    fn post(&mut self) -> i32 {
+        let Self { seats, queue, cache, .. } = self;
+        // SAFETY: a live queue; a list of requests, each of one piece inside registered memory
+        // that is lent to the card until its completion.
+        let post = |list, bad: &mut _| unsafe { queue.post(list, bad) };
+        seats.post(post, |id| _ = cache.free(id))
+    }
+
+    /// A completion's place, length and metadata, when it is of a frame.
+    #[inline(always)]
+    fn accept(&mut self, done: Completion) -> Option<(Taken, u32, RxMeta)> {
+        let len = done.byte_len.wrapping_sub(self.prefix);
+        let Some(taken) = self.seats.completed(done.wr_id) else {
+            self.confused();
+            return None;
+        };
+        // Of a completion that failed the length is 0, and it is told apart from one that lies.
+        if done.status != sys::IBV_WC_SUCCESS || len > self.max_len {
+            self.unusable(taken, done.status);
+            return None;
         }
-        self.posted = self.posted.saturating_sub(1);
-        if done.status != sys::IBV_WC_SUCCESS {
-            self.cache.free(id);
-            match done.status {
-                sys::IBV_WC_LOC_LEN_ERR => self.stats.truncated += 1,
-                sys::IBV_WC_WR_FLUSH_ERR => {}
-                _ => self.stats.malformed += 1,
-            }
-            return Err(Error::new(ErrorKind::QueueLost, "ibv_poll_cq"));
-        }
-        let written = done.byte_len as usize;
-        if written > self.frame_bytes - self.write_at || written < self.prefix {
-            self.cache.free(id);
-            self.stats.malformed += 1;
-            return Ok(());
-        }
-        let len = (written - self.prefix) as u32;
-        let (ts_ns, mut flags) = self.clock.utc(done.stamp);
+        let (ts_ns, mut flags) = match self.clock.usual(done.stamp) {
+            Some(time) => time,
+            None => self.stamp(done.stamp),
+        };
         if done.wc_flags & sys::IBV_WC_IP_CSUM_OK != 0 {
             flags |= RxFlags::CSUM_OK;
         }
-        let meta = RxMeta { ts_ns, wire_len: len, flags, mark: done.tag };
-        self.window[self.len] = Slot { id, len, meta };
-        self.len += 1;
-        Ok(())
+        Some((taken, len, RxMeta { ts_ns, wire_len: len, flags, mark: done.tag }))
+    }
+
+    /// A completion for a buffer that is not posted, or the second for one that was: the card or
+    /// its library is confused.
+    #[cold]
+    fn confused(&mut self) {
+        self.failed = Some(Error::new(ErrorKind::QueueLost, "ibv_poll_cq"));
+    }
+
+    /// A completion that failed, which stops the queue, or one of an impossible length.
+    #[cold]
+    fn unusable(&mut self, taken: Taken, status: u32) {
+        if let Some(id) = self.seats.vacate(taken) {
+            self.cache.free(id);
+        }
+        match status {
+            sys::IBV_WC_LOC_LEN_ERR => self.stats.truncated += 1,
+            sys::IBV_WC_WR_FLUSH_ERR => {}
+            _ => self.stats.malformed += 1,
+        }
+        if status != sys::IBV_WC_SUCCESS {
+            self.confused();
+        }
+    }
+
+    /// The time of a stamp that is not the usual kind.
+    #[cold]
+    fn stamp(&mut self, raw: u64) -> (u64, RxFlags) {
+        if self.clock.wants_anchor(raw) {
+            read_counter(&mut self.clock, self.queue.context());
+        }
+        self.clock.utc(raw)
+    }
+
+    /// What there is to do before a burst, most of which there never is.
+    #[inline(always)]
+    fn prepare(&mut self) -> Result<(), Error> {
+        self.release();
+        match self.failed.take() {
+            Some(error) => self.recover_or_tell(error),
+            None => Ok(()),
+        }
+    }
+
+    /// Nothing was there: what else may have happened?
+    #[inline(always)]
+    fn nothing(&mut self) -> Result<(), Error> {
+        if self.failed.is_some() {
+            return Ok(()); // told, or mended, by the next call
+        }
+        if self.seats.has_empty() {
+            self.top_up(); // the pool was dry before
+        }
+        if self.watch.is_quiet() { Ok(()) } else { self.trouble() }
     }
 
     /// Puts a queue that fell into the error state back to work: RESET, fresh buffers, ready.
@@ -278,8 +284,7 @@ impl VerbsRx {
         self.watch.recovered();
         // In RESET the card has let go of every buffer, completed or not.
         self.cache.reclaim();
-        self.with_card.fill(0);
-        self.posted = 0;
+        self.seats.clear();
         self.failed = None;
         self.start().map_err(lost)
     }
@@ -327,15 +332,6 @@ impl VerbsRx {
         self.watch.error()
     }
 
-    #[inline]
-    fn show(&self, slot: &Slot) -> RxFrame<'_> {
-        let offset = slot.id as usize * self.frame_bytes + self.write_at + self.prefix;
-        // SAFETY: `accept` checked that the frame fits its buffer and that the buffer was lent to
-        // the card, which has completed it and does not write it again until it is posted.
-        let bytes = unsafe { std::slice::from_raw_parts(self.base.add(offset), slot.len as usize) };
-        RxFrame { bytes, meta: slot.meta }
-    }
-
     /// Steers a flow here in a way of its own: shared with the kernel, sniffed, all multicast, at
     /// a priority. [`Steer::add`] uses the port's [`Options::mode`](crate::Options::mode).
     ///
@@ -350,27 +346,24 @@ impl VerbsRx {
 impl FrameRx for VerbsRx {
     #[inline]
     fn acquire(&mut self, max: usize) -> Result<usize, Error> {
-        self.release();
-        if let Some(error) = self.failed.take() {
-            self.recover_or_tell(error)?;
-        }
-        let n = self.queue.cq().poll(&mut self.done[..max.min(MAX_BURST)])?;
-        if n == 0 {
-            if self.posted < self.depth {
-                self.top_up(); // the pool was dry before
-            }
-            if !self.watch.is_quiet() {
-                self.trouble()?;
-            }
+        self.prepare()?;
+        let max = max.min(MAX_BURST);
+        if max == 0 {
             return Ok(0);
         }
-        if self.clock.wants_anchor(self.done[n - 1].stamp) {
-            read_counter(&mut self.clock, self.queue.context());
-        }
-        for i in 0..n {
-            if let Err(error) = self.accept(self.done[i]) {
-                self.failed = Some(error);
+        match self.reader {
+            Some(reader) => {
+                let mut bad = BAD_PER_CALL;
+                // SAFETY: the queue holds its completion queue, and owns it.
+                unsafe { reader.each_received(|done| self.open(done, max, &mut bad))? }
             }
+            None => {
+                let n = self.queue.cq().poll(&mut self.done[..max])?;
+                (0..n).for_each(|i| _ = self.open(self.done[i], max, &mut 0));
+            }
+        }
+        if self.len == 0 {
+            self.nothing()?;
         }
         Ok(self.len)
     }
@@ -382,30 +375,21 @@ impl FrameRx for VerbsRx {
 
     #[inline]
     fn frame(&self, i: usize) -> RxFrame<'_> {
-        self.show(&self.window[..self.len][i])
+        let Some(slot) = self.window.get(..self.len).and_then(|w| w.get(i).copied().flatten())
+        else {
+            panic!("frame {i} of {}", self.len)
+        };
+        // SAFETY: `accept` checked that the frame fits its buffer and that the buffer was with
+        // the card, which has completed it and does not write it until it is posted again; that
+        // takes `&mut self`. Of a buffer that was taken out no byte is shown.
+        let bytes = unsafe { std::slice::from_raw_parts(slot.frame, slot.len as usize) };
+        RxFrame { bytes, meta: slot.meta }
     }
 
     #[inline]
     fn release(&mut self) {
-        if self.len == 0 {
-            return;
-        }
-        // The same buffers go back to the card, without a way through the pool. A frame that was
-        // taken is no longer lent; a fresh one replaces it.
-        let mut n = 0;
-        for i in 0..self.len {
-            let Slot { id, meta, .. } = self.window[i];
-            self.stats.bytes += u64::from(meta.wire_len);
-            if self.cache.is_lent(id) {
-                self.fill(n, id);
-                n += 1;
-            }
-        }
-        self.stats.frames += self.len as u64;
-        self.len = 0;
-        self.post(n);
-        if self.posted < self.depth {
-            self.top_up();
+        if self.len > 0 {
+            self.close();
         }
     }
 
@@ -423,32 +407,112 @@ impl FrameRx for VerbsRx {
 
     #[inline]
     fn poll<F: FnMut(RxFrame<'_>)>(&mut self, max: usize, mut f: F) -> Result<usize, Error> {
-        let n = self.acquire(max)?;
-        if n == 0 {
+        let Some(reader) = self.reader else { return self.poll_window(max, f) };
+        self.prepare()?;
+        let max = max.min(MAX_BURST);
+        if max == 0 {
             return Ok(0);
         }
-        // Nothing can be taken from within `f`: each buffer goes straight into the next list.
-        // When `f` panics the window is still open, and the next call recycles all of it.
-        let mut bytes = 0;
-        for i in 0..n {
-            let slot = self.window[i];
-            f(self.show(&slot));
-            bytes += u64::from(slot.len);
-            self.fill(i, slot.id);
+        let mut bad = BAD_PER_CALL;
+        let mut turn = Turn { rx: self, frames: 0, bytes: 0 };
+        // SAFETY: the queue holds its completion queue, and owns it.
+        unsafe {
+            reader.each_received(|done| {
+                let Some((taken, len, meta)) = turn.rx.accept(done) else { return more(&mut bad) };
+                // Before `f`: when it panics, this buffer goes back to the card as well.
+                turn.rx.seats.link(taken);
+                turn.frames += 1;
+                turn.bytes += u64::from(len);
+                let frame = turn.rx.seats.frame(taken);
+                // `accept` checked that the frame fits its buffer and that the buffer was with
+                // the card, which does not write it before it is posted: after `f`.
+                let bytes = std::slice::from_raw_parts(frame, len as usize);
+                f(RxFrame { bytes, meta });
+                if turn.frames < max { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            })?;
         }
-        self.len = 0;
-        self.stats.frames += n as u64;
+        let n = turn.frames;
+        drop(turn);
+        if n == 0 {
+            self.nothing()?;
+        }
+        Ok(n)
+    }
+}
+
+/// After a completion that was no frame: is there patience for more?
+#[cold]
+fn more(bad: &mut u32) -> ControlFlow<()> {
+    *bad = bad.saturating_sub(1);
+    if *bad > 0 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+}
+
+/// A fused poll: at its end, be it a panic of the handler, the buffers go back to the card.
+struct Turn<'a> {
+    rx: &'a mut VerbsRx,
+    frames: usize,
+    bytes: u64,
+}
+
+impl Drop for Turn<'_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        self.rx.stats.frames += self.frames as u64;
+        self.rx.stats.bytes += self.bytes;
+        self.rx.post();
+    }
+}
+
+impl VerbsRx {
+    /// Adds the frame of a completion to a window of at most `max`.
+    #[inline(always)]
+    fn open(&mut self, done: Completion, max: usize, bad: &mut u32) -> ControlFlow<()> {
+        let Some((taken, len, meta)) = self.accept(done) else { return more(bad) };
+        self.seats.hold(taken);
+        if let Some(place) = self.window.get_mut(self.len) {
+            *place = Some(Slot { taken, frame: self.seats.frame(taken), len, meta });
+            self.len += 1;
+        }
+        if self.len < max { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    }
+
+    /// Gives the window's buffers back to the card, those that were not taken out.
+    #[inline]
+    fn close(&mut self) {
+        let mut bytes = 0;
+        for slot in self.window.iter().take(self.len).flatten() {
+            bytes += u64::from(slot.meta.wire_len);
+            if self.seats.has_buffer(slot.taken) {
+                self.seats.link(slot.taken);
+            }
+        }
         self.stats.bytes += bytes;
-        self.post(n);
+        self.stats.frames += self.len as u64;
+        self.len = 0;
+        self.post();
+        if self.seats.has_empty() {
+            self.top_up();
+        }
+    }
+
+    /// `poll` for completion queues of the basic kind: what is read of them cannot be left there.
+    #[cold]
+    fn poll_window(&mut self, max: usize, mut f: impl FnMut(RxFrame<'_>)) -> Result<usize, Error> {
+        let n = self.acquire(max)?;
+        (0..n).for_each(|i| f(self.frame(i)));
+        self.release();
         Ok(n)
     }
 }
 
 impl BufRx for VerbsRx {
     fn take(&mut self, i: usize) -> Option<Buf> {
-        let at = self.write_at + self.prefix;
-        let slot = &mut self.window[..self.len][i];
-        let buf = self.cache.take(slot.id, at, slot.len as usize)?;
+        let Some(Some(slot)) = self.window.get_mut(..self.len).and_then(|w| w.get_mut(i)) else {
+            panic!("frame {i} of {}", self.len)
+        };
+        let id = self.seats.id(slot.taken)?;
+        let buf = self.cache.take(id, self.start, slot.len as usize)?;
+        self.seats.vacate(slot.taken);
         slot.len = 0; // the bytes are the buffer's alone now
         Some(buf)
     }
