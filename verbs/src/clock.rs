@@ -102,6 +102,14 @@ impl StampClock {
         (raw.wrapping_sub(from) < span).then(|| (raw.wrapping_sub(offset_ns), flags))
     }
 
+    /// As [`utc`](Self::utc), after reading the device's counter where it is time to.
+    pub(crate) fn utc_at(&mut self, raw: u64, context: &Context) -> (u64, RxFlags) {
+        if self.wants_anchor(raw) {
+            read_counter(self, context);
+        }
+        self.utc(raw)
+    }
+
     /// The stamp as ns UTC with its flags; [`NO_TS`] without flags when it cannot be told.
     pub(crate) fn utc(&mut self, raw: u64) -> (u64, RxFlags) {
         match self.kind {

@@ -142,14 +142,14 @@ impl Cq {
             return Ok(0);
         }
         // SAFETY: the queue lives as long as we do, and has one owner.
-        unsafe {
-            reader.each_received(|done| {
+        if let Some(reading) = unsafe { reader.begin() }? {
+            reading.each_received(|done| {
                 if let Some(place) = places.next() {
                     *place = done;
                     n += 1;
                 }
                 if n < room { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-            })?;
+            });
         }
         Ok(n)
     }
@@ -281,17 +281,6 @@ unsafe extern "C" fn no_tag(_: *mut sys::ibv_cq_ex) -> u32 {
     0
 }
 
-/// Ends what `start_poll` began, also when a handler panics.
-struct Started<'a>(&'a Reader);
-
-impl Drop for Started<'_> {
-    #[inline(always)]
-    fn drop(&mut self) {
-        // SAFETY: a live queue, by the contract of `each`, in which `start_poll` answered 0.
-        unsafe { (self.0.end)(self.0.cq.as_ptr()) };
-    }
-}
-
 impl Reader {
     /// `None`: a function is missing that was asked for.
     fn new(cq: NonNull<sys::ibv_cq_ex>, stamp: Stamp, tags: bool) -> Option<Self> {
@@ -315,8 +304,7 @@ impl Reader {
         })
     }
 
-    /// Shows completions of receives one by one, as the card's own queue does, until there are no
-    /// more or `f` says that it has enough. When `f` panics, what it has not seen stays there.
+    /// Begins to read. `None`: nothing is there.
     ///
     /// # Errors
     ///
@@ -324,101 +312,84 @@ impl Reader {
     ///
     /// # Safety
     ///
-    /// The queue is alive, and nobody else polls it.
+    /// The queue is alive, and nobody else polls it, until what this gives is dropped.
     #[inline(always)]
-    pub(crate) unsafe fn each_received(
-        &self,
-        f: impl FnMut(Completion) -> ControlFlow<()>,
-    ) -> Result<(), Error> {
-        // SAFETY: the caller's promise.
-        unsafe { self.each(|| self.received(), f) }
+    pub(crate) unsafe fn begin(&self) -> Result<Option<Reading>, Error> {
+        let mut attr = sys::ibv_poll_cq_attr::default();
+        // SAFETY: a live queue, by the caller's promise, and complete attributes.
+        match unsafe { (self.start)(self.cq.as_ptr(), &mut attr) } {
+            0 => Ok(Some(Reading(*self))),
+            // EBUSY: the wall clock is being updated (since rdma-core 65). The next poll has it.
+            libc::ENOENT | libc::EBUSY => Ok(None),
+            errno => Err(lost(errno)),
+        }
+    }
+}
+
+/// Completions being read, the first of which is on show.
+pub(crate) struct Reading(Reader);
+
+impl Drop for Reading {
+    /// Also when a handler panics: what it has not seen stays in the queue.
+    #[inline(always)]
+    fn drop(&mut self) {
+        // SAFETY: a live queue, by the contract of `begin`, in which `start_poll` answered 0.
+        unsafe { (self.0.end)(self.0.cq.as_ptr()) };
+    }
+}
+
+impl Reading {
+    /// Shows completions of receives one by one, until there are no more or `f` has enough.
+    #[inline(always)]
+    pub(crate) fn each_received(self, mut f: impl FnMut(Completion) -> ControlFlow<()>) {
+        // SAFETY: `begin` and `next` say that a completion is there.
+        while f(unsafe { self.received() }).is_continue() && self.next() {}
     }
 
     /// The same with completions of sends, of which less is read.
-    ///
-    /// # Errors
-    ///
-    /// As [`each_received`](Self::each_received).
-    ///
-    /// # Safety
-    ///
-    /// As [`each_received`](Self::each_received).
     #[inline(always)]
-    pub(crate) unsafe fn each_sent(
-        &self,
-        f: impl FnMut(Completion) -> ControlFlow<()>,
-    ) -> Result<(), Error> {
-        // SAFETY: the caller's promise.
-        unsafe { self.each(|| self.sent(), f) }
+    pub(crate) fn each_sent(self, mut f: impl FnMut(Completion) -> ControlFlow<()>) {
+        // SAFETY: as above.
+        while f(unsafe { self.sent() }).is_continue() && self.next() {}
+    }
+
+    /// Is there one more?
+    #[inline(always)]
+    fn next(&self) -> bool {
+        // SAFETY: a live queue, by the contract of `begin`, between `start_poll` and `end_poll`.
+        unsafe { (self.0.next)(self.0.cq.as_ptr()) == 0 }
     }
 
     /// # Safety
     ///
-    /// The queue is alive, and nobody else polls it.
-    // Inlined always: what is read of a completion then stays in registers.
-    #[inline(always)]
-    unsafe fn each(
-        &self,
-        read: impl Fn() -> Completion,
-        mut f: impl FnMut(Completion) -> ControlFlow<()>,
-    ) -> Result<(), Error> {
-        let cq = self.cq.as_ptr();
-        let mut attr = sys::ibv_poll_cq_attr::default();
-        // SAFETY: a live queue, by the caller's promise, and complete attributes.
-        match unsafe { (self.start)(cq, &mut attr) } {
-            0 => {}
-            // EBUSY: the wall clock is being updated (since rdma-core 65). The next poll has it.
-            libc::ENOENT | libc::EBUSY => return Ok(()),
-            errno => return Err(lost(errno)),
-        }
-        let started = Started(self);
-        loop {
-            if f(read()).is_break() {
-                break;
-            }
-            // SAFETY: as above, between `start_poll` and `end_poll`.
-            if unsafe { (self.next)(cq) } != 0 {
-                break;
-            }
-        }
-        drop(started);
-        Ok(())
-    }
-
-    /// The completion at hand as one of a receive.
-    ///
-    /// # Safety
-    ///
-    /// The queue is alive, between `start_poll` and `end_poll`, and shows a completion.
+    /// A completion is on show.
     #[inline(always)]
     unsafe fn received(&self) -> Completion {
         // SAFETY: the caller's promise.
         let mut done = unsafe { self.bare() };
         if done.status == sys::IBV_WC_SUCCESS {
-            let cq = self.cq.as_ptr();
+            let cq = self.0.cq.as_ptr();
             // SAFETY: the caller's promise; of a completion that succeeded all fields are valid.
             unsafe {
-                done.byte_len = (self.byte_len)(cq);
-                done.wc_flags = (self.wc_flags)(cq);
-                done.stamp = (self.stamp)(cq);
-                done.tag = (self.tag)(cq);
+                done.byte_len = (self.0.byte_len)(cq);
+                done.wc_flags = (self.0.wc_flags)(cq);
+                done.stamp = (self.0.stamp)(cq);
+                done.tag = (self.0.tag)(cq);
             }
         }
         done
     }
 
-    /// The completion at hand as one of a send.
-    ///
     /// # Safety
     ///
-    /// As [`received`](Self::received).
+    /// A completion is on show.
     #[inline(always)]
     unsafe fn sent(&self) -> Completion {
         // SAFETY: the caller's promise.
         let mut done = unsafe { self.bare() };
-        if self.stamp_kind != Stamp::None && done.status == sys::IBV_WC_SUCCESS {
+        if self.0.stamp_kind != Stamp::None && done.status == sys::IBV_WC_SUCCESS {
             // SAFETY: as above.
-            done.stamp = unsafe { (self.stamp)(self.cq.as_ptr()) };
+            done.stamp = unsafe { (self.0.stamp)(self.0.cq.as_ptr()) };
         }
         done
     }
@@ -427,11 +398,11 @@ impl Reader {
     ///
     /// # Safety
     ///
-    /// As [`received`](Self::received).
+    /// A completion is on show.
     #[inline(always)]
     unsafe fn bare(&self) -> Completion {
-        let cq = self.cq.as_ptr();
-        // SAFETY: the caller's promise; the provider has written both fields.
+        let cq = self.0.cq.as_ptr();
+        // SAFETY: a live queue; the provider has written both fields.
         let (wr_id, status) = unsafe { ((*cq).wr_id, (*cq).status) };
         Completion { wr_id, status, ..Completion::default() }
     }

@@ -188,14 +188,18 @@ impl VerbsRx {
     /// A completion's place, length and metadata, when it is of a frame.
     #[inline(always)]
     fn accept(&mut self, done: Completion) -> Option<(Taken, u32, RxMeta)> {
-        let len = done.byte_len.wrapping_sub(self.prefix);
+        if done.status != sys::IBV_WC_SUCCESS {
+            self.unusable(done.wr_id, done.status);
+            return None;
+        }
         let Some(taken) = self.seats.completed(done.wr_id) else {
-            self.confused();
+            self.unusable(done.wr_id, done.status);
             return None;
         };
-        // Of a completion that failed the length is 0, and it is told apart from one that lies.
-        if done.status != sys::IBV_WC_SUCCESS || len > self.max_len {
-            self.unusable(taken, done.status);
+        // Less than the prefix wraps around to too much.
+        let len = done.byte_len.wrapping_sub(self.prefix);
+        if len > self.max_len {
+            self.unusable(done.wr_id, done.status);
             return None;
         }
         let (ts_ns, mut flags) = match self.clock.usual(done.stamp) {
@@ -208,16 +212,16 @@ impl VerbsRx {
         Some((taken, len, RxMeta { ts_ns, wire_len: len, flags, mark: done.tag }))
     }
 
-    /// A completion for a buffer that is not posted, or the second for one that was: the card or
-    /// its library is confused.
+    /// A completion that is of no frame: one that failed, which stops the queue, one of an
+    /// impossible length, and one for a buffer that is not posted.
     #[cold]
-    fn confused(&mut self) {
-        self.failed = Some(Error::new(ErrorKind::QueueLost, "ibv_poll_cq"));
-    }
-
-    /// A completion that failed, which stops the queue, or one of an impossible length.
-    #[cold]
-    fn unusable(&mut self, taken: Taken, status: u32) {
+    fn unusable(&mut self, wr_id: u64, status: u32) {
+        let lost = Some(Error::new(ErrorKind::QueueLost, "ibv_poll_cq"));
+        let Some(taken) = self.seats.completed(wr_id) else {
+            // Or the second for one that was: the card or its library is confused.
+            self.failed = lost;
+            return;
+        };
         if let Some(id) = self.seats.vacate(taken) {
             self.cache.free(id);
         }
@@ -227,27 +231,27 @@ impl VerbsRx {
             _ => self.stats.malformed += 1,
         }
         if status != sys::IBV_WC_SUCCESS {
-            self.confused();
+            self.failed = lost;
         }
     }
 
     /// The time of a stamp that is not the usual kind.
     #[cold]
     fn stamp(&mut self, raw: u64) -> (u64, RxFlags) {
-        if self.clock.wants_anchor(raw) {
-            read_counter(&mut self.clock, self.queue.context());
-        }
-        self.clock.utc(raw)
+        self.clock.utc_at(raw, self.queue.context())
     }
 
     /// What there is to do before a burst, most of which there never is.
     #[inline(always)]
     fn prepare(&mut self) -> Result<(), Error> {
         self.release();
-        match self.failed.take() {
-            Some(error) => self.recover_or_tell(error),
-            None => Ok(()),
-        }
+        if self.failed.is_some() { self.settle() } else { Ok(()) }
+    }
+
+    /// What the last burst met.
+    #[cold]
+    fn settle(&mut self) -> Result<(), Error> {
+        self.failed.take().map_or(Ok(()), |error| self.recover_or_tell(error))
     }
 
     /// Nothing was there: what else may have happened?
@@ -355,7 +359,10 @@ impl FrameRx for VerbsRx {
             Some(reader) => {
                 let mut bad = BAD_PER_CALL;
                 // SAFETY: the queue holds its completion queue, and owns it.
-                unsafe { reader.each_received(|done| self.open(done, max, &mut bad))? }
+                let reading = unsafe { reader.begin() }?;
+                if let Some(reading) = reading {
+                    reading.each_received(|done| self.open(done, max, &mut bad));
+                }
             }
             None => {
                 let n = self.queue.cq().poll(&mut self.done[..max])?;
@@ -407,36 +414,36 @@ impl FrameRx for VerbsRx {
 
     #[inline]
     fn poll<F: FnMut(RxFrame<'_>)>(&mut self, max: usize, mut f: F) -> Result<usize, Error> {
-        let Some(reader) = self.reader else { return self.poll_window(max, f) };
         self.prepare()?;
-        let max = max.min(MAX_BURST);
+        let Some(reader) = &self.reader else { return self.poll_window(max, f) };
+        let max = max.min(MAX_BURST) as u64;
         if max == 0 {
             return Ok(0);
         }
-        let mut bad = BAD_PER_CALL;
-        let mut turn = Turn { rx: self, frames: 0, bytes: 0 };
         // SAFETY: the queue holds its completion queue, and owns it.
-        unsafe {
-            reader.each_received(|done| {
-                let Some((taken, len, meta)) = turn.rx.accept(done) else { return more(&mut bad) };
-                // Before `f`: when it panics, this buffer goes back to the card as well.
-                turn.rx.seats.link(taken);
-                turn.frames += 1;
-                turn.bytes += u64::from(len);
-                let frame = turn.rx.seats.frame(taken);
-                // `accept` checked that the frame fits its buffer and that the buffer was with
-                // the card, which does not write it before it is posted: after `f`.
-                let bytes = std::slice::from_raw_parts(frame, len as usize);
-                f(RxFrame { bytes, meta });
-                if turn.frames < max { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-            })?;
-        }
-        let n = turn.frames;
-        drop(turn);
-        if n == 0 {
+        let Some(reading) = unsafe { reader.begin() }? else {
             self.nothing()?;
-        }
-        Ok(n)
+            return Ok(0);
+        };
+        let mut bad = BAD_PER_CALL;
+        let before = self.stats.frames;
+        let last = before + max;
+        let turn = Turn(self);
+        reading.each_received(|done| {
+            let rx = &mut *turn.0;
+            let Some((taken, len, meta)) = rx.accept(done) else { return more(&mut bad) };
+            // Before `f`: when it panics, this buffer goes back to the card as well.
+            rx.seats.link(taken);
+            rx.stats.frames += 1;
+            rx.stats.bytes += u64::from(len);
+            // SAFETY: `accept` checked that the frame fits its buffer and that the buffer was
+            // with the card, which does not write it before it is posted: when `f` is through.
+            let bytes = unsafe { std::slice::from_raw_parts(rx.seats.frame(taken), len as usize) };
+            f(RxFrame { bytes, meta });
+            if rx.stats.frames == last { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        drop(turn);
+        Ok((self.stats.frames - before) as usize)
     }
 }
 
@@ -448,18 +455,12 @@ fn more(bad: &mut u32) -> ControlFlow<()> {
 }
 
 /// A fused poll: at its end, be it a panic of the handler, the buffers go back to the card.
-struct Turn<'a> {
-    rx: &'a mut VerbsRx,
-    frames: usize,
-    bytes: u64,
-}
+struct Turn<'a>(&'a mut VerbsRx);
 
 impl Drop for Turn<'_> {
     #[inline(always)]
     fn drop(&mut self) {
-        self.rx.stats.frames += self.frames as u64;
-        self.rx.stats.bytes += self.bytes;
-        self.rx.post();
+        self.0.post();
     }
 }
 

@@ -286,3 +286,144 @@ impl Drop for Seats {
         drop(unsafe { Box::from_raw(all) });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A region of 8 frames of 2 KiB, and places for 4 of them.
+    struct Bench {
+        _region: Box<[u8]>,
+        seats: Seats,
+    }
+
+    fn bench() -> Bench {
+        let mut region = vec![0; 8 * 2048].into_boxed_slice();
+        let base = region.as_mut_ptr();
+        let layout = Layout { base, frame_bytes: 2048, write_at: 64, prefix: 40, lkey: 7 };
+        Bench { _region: region, seats: Seats::new(4, layout) }
+    }
+
+    impl Bench {
+        /// Posts the list and says which places it names; the `nth` request is refused.
+        fn post_but(&mut self, nth: Option<usize>) -> (Vec<u64>, Vec<u32>) {
+            let (mut posted, mut refused) = (Vec::new(), Vec::new());
+            let post = |mut at: *mut sys::ibv_recv_wr, bad: &mut *mut sys::ibv_recv_wr| {
+                while !at.is_null() {
+                    if nth == Some(posted.len()) {
+                        *bad = at;
+                        return libc::ENOMEM;
+                    }
+                    // SAFETY: a list of requests that are not written meanwhile.
+                    let request = unsafe { &*at };
+                    posted.push(request.wr_id);
+                    at = request.next;
+                }
+                0
+            };
+            self.seats.post(post, |id| refused.push(id));
+            (posted, refused)
+        }
+
+        fn post(&mut self) -> Vec<u64> {
+            self.post_but(None).0
+        }
+
+        /// Fills all places with the frames 4 to 7 and posts them.
+        fn full() -> Self {
+            let mut bench = bench();
+            for id in 4..8 {
+                // SAFETY: frames of the region, each once.
+                assert!(unsafe { bench.seats.fill(id) });
+            }
+            assert_eq!(bench.post(), [0, 1, 2, 3]);
+            bench
+        }
+    }
+
+    #[test]
+    fn only_what_the_card_has_is_believed() {
+        let mut bench = bench();
+        assert!(bench.seats.completed(0).is_none(), "an empty place");
+        // SAFETY: a frame of the region.
+        assert!(unsafe { bench.seats.fill(5) });
+        assert!(bench.seats.completed(0).is_none(), "linked and not posted");
+        assert_eq!(bench.post(), [0]);
+        for wr_id in [1, 4, 5, u64::from(u32::MAX), 1 << 32, u64::MAX] {
+            assert!(bench.seats.completed(wr_id).is_none(), "{wr_id}");
+        }
+        let taken = bench.seats.completed(0).expect("it is posted");
+        bench.seats.hold(taken);
+        assert!(bench.seats.completed(0).is_none(), "in a window");
+        bench.seats.link(taken);
+        assert!(bench.seats.completed(0).is_none(), "a second completion in one burst");
+        assert_eq!(bench.post(), [0]);
+        assert!(bench.seats.completed(0).is_some());
+    }
+
+    #[test]
+    fn buffers_go_back_in_the_order_of_their_completions() {
+        let mut bench = Bench::full();
+        for wr_id in [2, 0, 3] {
+            let taken = bench.seats.completed(wr_id).unwrap();
+            let offset = bench.seats.frame(taken) as usize - bench.seats.base as usize;
+            assert_eq!(offset, (4 + wr_id as usize) * 2048 + 104);
+            bench.seats.link(taken);
+        }
+        assert_eq!(bench.post(), [2, 0, 3]);
+        assert_eq!(bench.post(), [0_u64; 0], "nothing is linked");
+        let taken = bench.seats.completed(1).unwrap();
+        bench.seats.link(taken);
+        assert_eq!(bench.post(), [1]);
+    }
+
+    #[test]
+    fn a_place_without_its_buffer_takes_another() {
+        let mut bench = Bench::full();
+        // SAFETY: the frame is not used.
+        assert!(!unsafe { bench.seats.fill(0) }, "no place is empty");
+        let taken = bench.seats.completed(1).unwrap();
+        assert_eq!(bench.seats.id(taken), Some(5));
+        assert_eq!(bench.seats.vacate(taken), Some(5));
+        assert_eq!(bench.seats.vacate(taken), None, "it went before");
+        assert!(!bench.seats.has_buffer(taken) && bench.seats.has_empty());
+        // SAFETY: a frame of the region that nobody has.
+        assert!(unsafe { bench.seats.fill(0) });
+        assert_eq!(bench.post(), [1]);
+        let taken = bench.seats.completed(1).unwrap();
+        assert_eq!(bench.seats.id(taken), Some(0));
+    }
+
+    #[test]
+    fn of_a_list_that_fails_the_rest_comes_back() {
+        let mut bench = Bench::full();
+        for wr_id in 0..4 {
+            let taken = bench.seats.completed(wr_id).unwrap();
+            bench.seats.link(taken);
+        }
+        assert_eq!(bench.post_but(Some(2)), (vec![0, 1], vec![6, 7]));
+        assert!(bench.seats.completed(1).is_some() && bench.seats.completed(2).is_none());
+        // They are empty and can be filled and posted again.
+        for id in [1, 2] {
+            // SAFETY: frames of the region that nobody has.
+            assert!(unsafe { bench.seats.fill(id) });
+        }
+        assert_eq!(bench.post().len(), 2);
+        assert!(bench.seats.completed(2).is_some() && bench.seats.completed(3).is_some());
+    }
+
+    #[test]
+    fn after_a_reset_every_place_is_empty() {
+        let mut bench = Bench::full();
+        let taken = bench.seats.completed(3).unwrap();
+        bench.seats.link(taken);
+        bench.seats.clear();
+        assert_eq!(bench.post(), [0_u64; 0], "the list is forgotten");
+        assert!((0..4).all(|i| bench.seats.completed(i).is_none()));
+        for id in 0..4 {
+            // SAFETY: frames of the region, each once.
+            assert!(unsafe { bench.seats.fill(id) });
+        }
+        assert_eq!(bench.post(), [0, 1, 2, 3]);
+    }
+}

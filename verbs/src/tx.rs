@@ -5,6 +5,7 @@
 //! longer runs every 32nd is, so that slots come back before the ring is full.
 
 use std::mem::ManuallyDrop;
+use std::ops::ControlFlow;
 use std::ptr::null_mut;
 use std::sync::Arc;
 
@@ -16,14 +17,14 @@ use linerate_common::{
 use linerate_ibverbs_sys::{self as sys, inline};
 
 use crate::clock::{StampClock, read_counter};
-use crate::cq::Completion;
+use crate::cq::{Completion, Reader};
 use crate::event::Watch;
 use crate::memory::Mr;
 use crate::qp::Qp;
 use crate::ud::Route;
 
-/// Signalled at least every so many requests.
-const SIGNAL_EVERY: u32 = 32;
+/// Signalled at least every so many requests: a power of two.
+const SIGNAL_EVERY: u64 = 32;
 
 /// The call that hands requests to the card.
 const POST: &str = "ibv_post_send";
@@ -31,14 +32,6 @@ const POST: &str = "ibv_post_send";
 /// mlx5 copies this many bytes of each frame's headers into its request and refuses shorter
 /// frames. They are filled up with zeros; on the wire every frame has at least 60 bytes anyway.
 const MIN_BYTES: usize = 18;
-
-/// A frame between its commit and its completion.
-#[derive(Debug, Clone, Copy, Default)]
-struct InFlight {
-    id: u32,
-    /// Its number among all committed frames.
-    seq: u64,
-}
 
 /// The transmit queue of a port: one queue pair that only sends.
 ///
@@ -67,27 +60,35 @@ pub struct VerbsTx {
     inline_bytes: usize,
     /// Flags of every request.
     flags: u32,
-    signal_every: u32,
+    /// Every request whose number has these bits is signalled.
+    signal_mask: u64,
     /// Whom datagrams go to; raw frames say so themselves.
     _route: Option<Route>,
     /// A frame taken from the cache to be written into, and the length it was reserved with:
     /// 0 when nothing is reserved.
     slot: Option<u32>,
     reserved: usize,
-    /// Frames in the order they were committed, a power of two of them; `head`, `posted` and
+    /// Frames that came back, at hand without asking the cache. Never grows: the rest goes back
+    /// to the cache.
+    spare: Vec<u32>,
+    /// The frames of requests by their numbers, a power of two of them; `head`, `posted` and
     /// `tail` count for ever.
-    in_flight: Box<[InFlight]>,
+    in_flight: Box<[u32]>,
     slots: u64,
     head: u64,
     /// Posted up to here; from here to `tail` committed only.
     posted: u64,
     tail: u64,
-    /// Frames ever committed.
-    committed: u64,
-    since_signal: u32,
-    /// A list of requests, linked once; posting cuts it to length.
-    requests: Box<[sys::ibv_send_wr]>,
-    pieces: Box<[sys::ibv_sge]>,
+    /// Where `tail` must stop until requests are posted or completed.
+    limit: u64,
+    /// From which request on a frame's number among all that were committed is how much more than
+    /// its request's. Requests that were refused lend their numbers to those behind them.
+    shifts: Vec<(u64, u64)>,
+    /// Requests in a circle, linked and described once; posting cuts it.
+    requests: Box<[sys::ibv_send_wr; MAX_BURST]>,
+    pieces: Box<[sys::ibv_sge; MAX_BURST]>,
+    /// Of an extended completion queue, which is the usual kind.
+    reader: Option<Reader>,
     done: Box<[Completion; MAX_BURST]>,
     recover_by_itself: bool,
     /// The pair stopped and was not brought back.
@@ -95,6 +96,15 @@ pub struct VerbsTx {
     /// What a full list met when it was posted from within a commit, for the next kick.
     refused: Option<Error>,
     stats: TxStats,
+}
+
+/// Who wants to see stamps, if anybody does.
+type Show<'a> = Option<&'a mut dyn FnMut(TxStamp)>;
+
+/// Where request `number` stands in the circle.
+#[inline(always)]
+fn place(number: u64) -> usize {
+    (number % MAX_BURST as u64) as usize
 }
 
 // SAFETY: the queue owns its queue pair's send side; the pointers are into the pool's region,
@@ -133,6 +143,8 @@ impl VerbsTx {
         if let Some(route) = &parts.route {
             request.wr = route.request();
         }
+        // As many as a small pool can do without.
+        let spare = (pool.frames() / 16).clamp(1, slots) as usize;
         let lkey = parts.mr.lkey();
         let piece = sys::ibv_sge { addr: 0, length: 0, lkey };
         let mut tx = Self {
@@ -143,19 +155,21 @@ impl VerbsTx {
             min_len: if parts.route.is_some() { 0 } else { MIN_BYTES },
             inline_bytes: parts.qp.granted.max_inline_data as usize,
             flags: if parts.checksums { sys::IBV_SEND_IP_CSUM } else { 0 },
-            signal_every: if parts.stamps { 1 } else { SIGNAL_EVERY },
+            signal_mask: if parts.stamps { 0 } else { SIGNAL_EVERY - 1 },
             _route: parts.route,
             slot: None,
             reserved: 0,
-            in_flight: vec![InFlight::default(); slots.next_power_of_two() as usize].into(),
+            spare: Vec::with_capacity(spare),
+            in_flight: vec![0; slots.next_power_of_two() as usize].into(),
             slots: u64::from(slots),
             head: 0,
             posted: 0,
             tail: 0,
-            committed: 0,
-            since_signal: 0,
-            requests: vec![request; MAX_BURST].into(),
-            pieces: vec![piece; MAX_BURST].into(),
+            limit: 0,
+            shifts: vec![(0, 0)],
+            requests: Box::new([request; MAX_BURST]),
+            pieces: Box::new([piece; MAX_BURST]),
+            reader: parts.qp.cq().reader(),
             done: Box::new([Completion::default(); MAX_BURST]),
             recover_by_itself: parts.recover,
             broken: None,
@@ -168,38 +182,77 @@ impl VerbsTx {
         };
         for i in 0..MAX_BURST {
             tx.requests[i].sg_list = &raw mut tx.pieces[i];
-            if i + 1 < MAX_BURST {
-                tx.requests[i].next = &raw mut tx.requests[i + 1];
-            }
+            tx.requests[i].next = &raw mut tx.requests[place(i as u64 + 1)];
         }
+        tx.set_limit();
         read_counter(&mut tx.clock, tx.qp.context());
         Ok(tx)
     }
 
-    #[inline]
-    fn in_flight(&mut self, n: u64) -> &mut InFlight {
+    /// Where the frame of request `number` is noted.
+    #[inline(always)]
+    fn in_flight(&mut self, number: u64) -> &mut u32 {
         let mask = self.in_flight.len() - 1;
-        &mut self.in_flight[n as usize & mask]
+        // SAFETY: `new` made at least one, and what is masked with the last index is no more
+        // than that.
+        unsafe { self.in_flight.get_unchecked_mut(number as usize & mask) }
+    }
+
+    /// A list has as many requests as a burst, the ring as many as the card has slots.
+    #[inline(always)]
+    fn set_limit(&mut self) {
+        self.limit = (self.posted + MAX_BURST as u64).min(self.head + self.slots);
     }
 
     /// Is there no room for one more beside `held` that are promised, in the ring or in the list?
-    #[inline]
+    #[inline(always)]
     fn is_full(&mut self, held: u64) -> bool {
-        let list_is_full = |tx: &Self| tx.tail - tx.posted + held >= MAX_BURST as u64;
-        if list_is_full(self) {
+        self.tail + held >= self.limit && self.stays_full(held)
+    }
+
+    /// Posts and reaps to make room.
+    #[cold]
+    fn stays_full(&mut self, held: u64) -> bool {
+        if self.tail - self.posted + held >= MAX_BURST as u64 {
             self.post_early();
-            if list_is_full(self) {
-                return true;
-            }
         }
-        let ring_is_full = |tx: &Self| tx.tail - tx.head + held >= tx.slots;
-        ring_is_full(self) && {
+        if self.tail - self.head + held >= self.slots {
             self.reap();
-            ring_is_full(self)
+        }
+        self.tail + held >= self.limit
+    }
+
+    /// A frame to write into.
+    #[inline(always)]
+    fn take_frame(&mut self) -> Option<u32> {
+        match self.spare.pop() {
+            None => self.fetch_frame(),
+            id => id,
         }
     }
 
+    #[cold]
+    fn fetch_frame(&mut self) -> Option<u32> {
+        self.cache.alloc()
+    }
+
+    /// A frame came back.
+    #[inline(always)]
+    fn give_back(&mut self, id: u32) {
+        if self.spare.len() < self.spare.capacity() {
+            self.spare.push(id);
+        } else {
+            self.free_frame(id);
+        }
+    }
+
+    #[cold]
+    fn free_frame(&mut self, id: u32) {
+        self.cache.free(id);
+    }
+
     /// Posts before the kick asks for it. What the card refuses is told there.
+    #[cold]
     fn post_early(&mut self) {
         match self.post() {
             // A link that is down or a pair that stopped is told when the kick meets it.
@@ -209,11 +262,13 @@ impl VerbsTx {
     }
 
     /// Fills a frame up to the shortest that cards take; gives its length.
-    #[inline]
+    #[inline(always)]
     fn pad(&mut self, id: u32, offset: usize, len: usize) -> usize {
-        if len >= self.min_len {
-            return len;
-        }
+        if len >= self.min_len { len } else { self.fill_up(id, offset, len) }
+    }
+
+    #[cold]
+    fn fill_up(&mut self, id: u32, offset: usize, len: usize) -> usize {
         let start = id as usize * self.frame_bytes + offset + len;
         // SAFETY: the frame is ours, and the caller checked that so many bytes fit behind
         // `offset`.
@@ -222,35 +277,37 @@ impl VerbsTx {
     }
 
     /// Appends one frame to the list; posts it when it is as long as a burst.
-    #[inline]
+    #[inline(always)]
     fn queue(&mut self, id: u32, offset: usize, len: usize) {
-        let at = (self.tail - self.posted) as usize;
+        let at = place(self.tail);
         let start = id as usize * self.frame_bytes + offset;
         self.pieces[at].addr = self.base as u64 + start as u64;
         self.pieces[at].length = len as u32;
         let request = &mut self.requests[at];
         request.wr_id = self.tail;
-        request.send_flags = self.flags;
-        if len <= self.inline_bytes {
-            request.send_flags |= sys::IBV_SEND_INLINE;
-        }
-        self.since_signal += 1;
-        if self.since_signal >= self.signal_every {
-            request.send_flags |= sys::IBV_SEND_SIGNALED;
-            self.since_signal = 0;
-        }
-        *self.in_flight(self.tail) = InFlight { id, seq: self.committed };
+        let inline = if len <= self.inline_bytes { sys::IBV_SEND_INLINE } else { 0 };
+        let signalled = self.tail & self.signal_mask == self.signal_mask;
+        let signal = if signalled { sys::IBV_SEND_SIGNALED } else { 0 };
+        request.send_flags = self.flags | inline | signal;
+        *self.in_flight(self.tail) = id;
         self.tail += 1;
-        self.committed += 1;
         self.stats.bytes += len as u64;
-        if at + 1 == MAX_BURST {
+        if self.tail >= self.limit {
+            self.stop();
+        }
+    }
+
+    /// Nothing more fits: the list is as long as a burst, or the ring is full.
+    #[cold]
+    fn stop(&mut self) {
+        if self.tail - self.posted == MAX_BURST as u64 {
             self.post_early();
         }
     }
 
     /// Posts the list with one doorbell.
     fn post(&mut self) -> Result<(), Error> {
-        let n = (self.tail - self.posted) as usize;
+        let n = self.tail - self.posted;
         if n == 0 {
             return Ok(());
         }
@@ -261,99 +318,160 @@ impl VerbsTx {
             self.watch.drain();
             self.watch.error()?;
         }
-        self.requests[n - 1].send_flags |= sys::IBV_SEND_SIGNALED;
-        self.since_signal = 0;
-        let after = std::mem::replace(&mut self.requests[n - 1].next, null_mut());
+        let (first, last) = (place(self.posted), place(self.tail - 1));
+        self.requests[last].send_flags |= sys::IBV_SEND_SIGNALED;
+        let after = std::mem::replace(&mut self.requests[last].next, null_mut());
         let mut bad = null_mut();
+        let list = &raw mut self.requests[first];
         // SAFETY: a live pair; a list of `n` requests, each of one piece inside registered memory
         // that is lent to the card until its completion; lengths were checked.
-        let rc = unsafe { inline::post_send(self.qp.as_raw(), &mut self.requests[0], &mut bad) };
-        self.requests[n - 1].next = after;
-        if rc == 0 {
-            self.posted = self.tail;
-            self.stats.frames += n as u64;
-            return Ok(());
-        }
-        // All before the bad request are on their way; the bad one and those behind it are lost,
-        // under a name. If the last that was posted is not signalled, its slot comes back with a
-        // later one.
-        let first = self.requests.as_ptr();
-        let taken = (0..n).find(|i| std::ptr::eq(bad, first.wrapping_add(*i))).unwrap_or(0);
-        for _ in taken..n {
-            self.tail -= 1;
-            let id = self.in_flight(self.tail).id;
-            self.cache.free(id);
-            self.stats.refused += 1;
-        }
-        for piece in &self.pieces[taken..n] {
-            self.stats.bytes -= u64::from(piece.length);
+        let rc = unsafe { inline::post_send(self.qp.as_raw(), list, &mut bad) };
+        self.requests[last].next = after;
+        if rc != 0 {
+            return Err(self.refused(rc, bad));
         }
         self.posted = self.tail;
-        self.stats.frames += taken as u64;
-        Err(Error::os(POST, rc.abs()))
+        self.stats.frames += n;
+        self.set_limit();
+        Ok(())
+    }
+
+    /// All before the bad request are on their way; the bad one and those behind it are lost,
+    /// under a name. If the last that was posted is not signalled, its slot comes back with a
+    /// later one.
+    #[cold]
+    fn refused(&mut self, rc: i32, bad: *mut sys::ibv_send_wr) -> Error {
+        let is_bad = |number: &u64| std::ptr::eq(bad, &raw const self.requests[place(*number)]);
+        let taken = (self.posted..self.tail).find(is_bad).unwrap_or(self.posted);
+        let (first_seq, lost) = (self.seq(taken), self.tail - taken);
+        for number in taken..self.tail {
+            self.stats.bytes -= u64::from(self.pieces[place(number)].length);
+            let id = *self.in_flight(number);
+            self.give_back(id);
+        }
+        self.shifts.push((taken, first_seq + lost - taken));
+        self.stats.refused += lost;
+        self.stats.frames += taken - self.posted;
+        (self.posted, self.tail) = (taken, taken);
+        self.set_limit();
+        Error::os(POST, rc.abs())
+    }
+
+    /// The number of a request's frame among all that were ever committed.
+    fn seq(&self, number: u64) -> u64 {
+        let shift = self.shifts.iter().rev().find(|(from, _)| *from <= number);
+        number + shift.map_or(0, |(_, more)| *more)
+    }
+
+    /// Forgets the shifts of requests that have all completed.
+    #[cold]
+    fn forget_shifts(&mut self) {
+        let passed = self.shifts.iter().filter(|(from, _)| *from <= self.head).count();
+        self.shifts.drain(..passed.saturating_sub(1));
     }
 
     /// Takes back the frames up to and including the request numbered by `done`, and shows each
     /// with its stamp.
-    #[inline]
-    fn complete(&mut self, done: Completion, show: &mut impl FnMut(TxStamp)) -> usize {
+    #[inline(always)]
+    fn complete(&mut self, done: Completion, show: &mut Show<'_>) -> usize {
         let last = done.wr_id;
-        if last < self.head || last >= self.posted {
+        if last.wrapping_sub(self.head) >= self.posted - self.head {
             return 0; // not a number of ours that is in flight
         }
         let failed = done.status != sys::IBV_WC_SUCCESS;
         let n = last + 1 - self.head;
-        for number in self.head..=last {
-            let InFlight { id, seq } = *self.in_flight(number);
-            self.cache.free(id);
-            let (ts_ns, flags) = if number == last && !failed {
-                self.clock.utc(done.stamp)
-            } else {
-                (NO_TS, RxFlags::NONE)
-            };
-            show(TxStamp { seq, ts_ns, flags });
-        }
-        self.head = last + 1;
         self.stats.completed += n;
         self.stats.failed += u64::from(failed);
+        match show {
+            None => {
+                for number in self.head..=last {
+                    let id = *self.in_flight(number);
+                    self.give_back(id);
+                }
+                self.head = last + 1;
+            }
+            Some(show) => {
+                while self.head <= last {
+                    let number = self.head;
+                    let id = *self.in_flight(number);
+                    self.give_back(id);
+                    // Before it is shown: a handler that panics does not see it again.
+                    self.head += 1;
+                    let stamped = number == last && !failed;
+                    let (ts_ns, flags) =
+                        if stamped { self.stamp(done.stamp) } else { (NO_TS, RxFlags::NONE) };
+                    show(TxStamp { seq: self.seq(number), ts_ns, flags });
+                }
+            }
+        }
+        if self.shifts.len() > 1 {
+            self.forget_shifts();
+        }
+        self.set_limit();
         n as usize
     }
 
+    fn stamp(&mut self, raw: u64) -> (u64, RxFlags) {
+        self.clock.utc_at(raw, self.qp.context())
+    }
+
     /// Reads all completions. The second value says whether one was an error.
-    #[inline]
-    fn collect(&mut self, show: &mut impl FnMut(TxStamp)) -> (usize, bool) {
+    #[inline(always)]
+    fn collect(&mut self, show: &mut Show<'_>) -> (usize, bool) {
         let (mut freed, mut error) = (0, false);
-        loop {
-            let n = match self.qp.cq().poll(&mut self.done[..]) {
-                Ok(n) => n,
-                Err(e) => {
-                    self.broken = Some(e);
-                    return (freed, false);
+        let read = match &self.reader {
+            // SAFETY: the queue holds its completion queue, and owns it.
+            Some(reader) => match unsafe { reader.begin() } {
+                Ok(None) => Ok(()),
+                Ok(Some(reading)) => {
+                    reading.each_sent(|done| {
+                        error |= done.status != sys::IBV_WC_SUCCESS;
+                        freed += self.complete(done, show);
+                        ControlFlow::Continue(())
+                    });
+                    Ok(())
                 }
-            };
-            if n > 0 && self.clock.wants_anchor(self.done[n - 1].stamp) {
-                read_counter(&mut self.clock, self.qp.context());
-            }
+                Err(e) => Err(e),
+            },
+            None => self.collect_basic(&mut freed, &mut error, show),
+        };
+        if let Err(e) = read {
+            self.broken = Some(e);
+            error = false;
+        }
+        (freed, error)
+    }
+
+    /// The same from a completion queue of the basic kind.
+    #[cold]
+    fn collect_basic(
+        &mut self,
+        freed: &mut usize,
+        error: &mut bool,
+        show: &mut Show<'_>,
+    ) -> Result<(), Error> {
+        loop {
+            let n = self.qp.cq().poll(&mut self.done[..])?;
             for i in 0..n {
                 let done = self.done[i];
-                error |= done.status != sys::IBV_WC_SUCCESS;
-                freed += self.complete(done, show);
+                *error |= done.status != sys::IBV_WC_SUCCESS;
+                *freed += self.complete(done, show);
             }
             if n < MAX_BURST {
-                return (freed, error);
+                return Ok(());
             }
         }
     }
 
-    #[inline]
-    fn reap_and_show(&mut self, show: &mut impl FnMut(TxStamp)) -> usize {
-        let (freed, error) = self.collect(show);
-        if error { freed + self.mend(show) } else { freed }
+    #[inline(always)]
+    fn reap_and_show(&mut self, mut show: Show<'_>) -> usize {
+        let (freed, error) = self.collect(&mut show);
+        if error { freed + self.mend(&mut show) } else { freed }
     }
 
     /// After an error completion: back to work, or the error for the next kick.
     #[cold]
-    fn mend(&mut self, show: &mut impl FnMut(TxStamp)) -> usize {
+    fn mend(&mut self, show: &mut Show<'_>) -> usize {
         self.watch.drain();
         let error = match self.watch.error() {
             Err(e) if e.kind != ErrorKind::LinkDown => e,
@@ -368,7 +486,7 @@ impl VerbsTx {
     }
 
     /// RESET, ready. What was in flight and has not completed counts as failed.
-    fn reset(&mut self, show: &mut impl FnMut(TxStamp)) -> Result<usize, Error> {
+    fn reset(&mut self, show: &mut Show<'_>) -> Result<usize, Error> {
         let lost = |_: SetupError| Error::new(ErrorKind::QueueLost, "ibv_modify_qp");
         // What has completed by now is told apart from what has not.
         let (mut freed, _) = self.collect(show);
@@ -395,7 +513,7 @@ impl VerbsTx {
     ///
     /// The card refuses: open the port anew.
     pub fn recover(&mut self) -> Result<(), Error> {
-        self.reset(&mut |_| {}).map(|_| ())
+        self.reset(&mut None).map(|_| ())
     }
 }
 
@@ -416,7 +534,7 @@ impl FrameTx for VerbsTx {
             return None;
         }
         if self.slot.is_none() {
-            self.slot = self.cache.alloc();
+            self.slot = self.take_frame();
         }
         let id = self.slot?;
         self.reserved = len;
@@ -439,6 +557,27 @@ impl FrameTx for VerbsTx {
     }
 
     #[inline]
+    fn send(&mut self, frame: &[u8]) -> Result<bool, Error> {
+        self.reserved = 0;
+        let len = frame.len();
+        if len == 0 || len > self.max_len {
+            return Err(Error::new(ErrorKind::BadLength, "send"));
+        }
+        if self.is_full(0) {
+            return Ok(false);
+        }
+        let Some(id) = self.take_frame() else { return Ok(false) };
+        let start = id as usize * self.frame_bytes + self.headroom;
+        // SAFETY: the frame is out of the cache and not with the card: only `id` names it. The
+        // length fits behind the headroom; and what a caller has lies in no frame of ours, or is
+        // borrowed from a `Buf` of it, which is another frame.
+        unsafe { self.base.add(start).copy_from_nonoverlapping(frame.as_ptr(), len) };
+        let padded = self.pad(id, self.headroom, len);
+        self.queue(id, self.headroom, padded);
+        Ok(true)
+    }
+
+    #[inline]
     fn kick(&mut self) -> Result<(), Error> {
         let posted = self.post();
         match self.refused.take() {
@@ -448,7 +587,7 @@ impl FrameTx for VerbsTx {
     }
 
     fn reap(&mut self) -> usize {
-        self.reap_and_show(&mut |_| {})
+        self.reap_and_show(None)
     }
 
     fn stats(&mut self) -> TxStats {
@@ -472,8 +611,8 @@ impl BufTx for VerbsTx {
 }
 
 impl TxStamps for VerbsTx {
-    fn reap_with(&mut self, mut f: &mut dyn FnMut(TxStamp)) -> usize {
-        self.reap_and_show(&mut f)
+    fn reap_with(&mut self, f: &mut dyn FnMut(TxStamp)) -> usize {
+        self.reap_and_show(Some(f))
     }
 }
 
