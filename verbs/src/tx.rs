@@ -23,7 +23,7 @@ use crate::memory::Mr;
 use crate::qp::Qp;
 use crate::ud::Route;
 
-/// Signalled at least every so many requests: a power of two.
+/// Signalled at least every so many requests: those whose numbers are a multiple less one.
 const SIGNAL_EVERY: u64 = 32;
 
 /// The call that hands requests to the card.
@@ -56,12 +56,12 @@ pub struct VerbsTx {
     frame_bytes: usize,
     headroom: usize,
     max_len: usize,
+    /// Shortest that cards take, at least 1 and at most `max_len`.
     min_len: usize,
     inline_bytes: usize,
-    /// Flags of every request.
+    /// Flags of every request, and of those that are copied when they are posted.
     flags: u32,
-    /// Every request whose number has these bits is signalled.
-    signal_mask: u64,
+    inline_flags: u32,
     /// Whom datagrams go to; raw frames say so themselves.
     _route: Option<Route>,
     /// A frame taken from the cache to be written into, and the length it was reserved with:
@@ -136,6 +136,13 @@ impl VerbsTx {
         // More may be granted than was asked for; but no more than the completion queue holds.
         let granted = parts.qp.granted.max_send_wr.max(1);
         let slots = parts.slots.min(granted).min(parts.qp.cq().capacity().max(1));
+        let max_len = parts.max_len.min(pool.frame_bytes() - pool.headroom());
+        let min_len = if parts.route.is_some() { 1 } else { MIN_BYTES };
+        if max_len < min_len {
+            let what = format!("frames of at most {max_len} bytes");
+            return Err(SetupError::new(ErrorKind::BadArgument, "pool", what)
+                .remedy("build the pool with less headroom"));
+        }
         // SAFETY: all-zero is a value of this plain struct.
         let mut request: sys::ibv_send_wr = unsafe { std::mem::zeroed() };
         request.num_sge = 1;
@@ -143,6 +150,8 @@ impl VerbsTx {
         if let Some(route) = &parts.route {
             request.wr = route.request();
         }
+        let checksums = if parts.checksums { sys::IBV_SEND_IP_CSUM } else { 0 };
+        let flags = checksums | if parts.stamps { sys::IBV_SEND_SIGNALED } else { 0 };
         // As many as a small pool can do without.
         let spare = (pool.frames() / 16).clamp(1, slots) as usize;
         let lkey = parts.mr.lkey();
@@ -151,11 +160,11 @@ impl VerbsTx {
             base: pool.region().as_ptr(),
             frame_bytes: pool.frame_bytes(),
             headroom: pool.headroom(),
-            max_len: parts.max_len.min(pool.frame_bytes() - pool.headroom()),
-            min_len: if parts.route.is_some() { 0 } else { MIN_BYTES },
+            max_len,
+            min_len,
             inline_bytes: parts.qp.granted.max_inline_data as usize,
-            flags: if parts.checksums { sys::IBV_SEND_IP_CSUM } else { 0 },
-            signal_mask: if parts.stamps { 0 } else { SIGNAL_EVERY - 1 },
+            flags,
+            inline_flags: flags | sys::IBV_SEND_INLINE,
             _route: parts.route,
             slot: None,
             reserved: 0,
@@ -261,40 +270,43 @@ impl VerbsTx {
         }
     }
 
-    /// Fills a frame up to the shortest that cards take; gives its length.
-    #[inline(always)]
-    fn pad(&mut self, id: u32, offset: usize, len: usize) -> usize {
-        if len >= self.min_len { len } else { self.fill_up(id, offset, len) }
+    /// Fills a frame at `start` up to the shortest that cards take; gives its length.
+    ///
+    /// # Safety
+    ///
+    /// The frame is ours, with room for the shortest behind `start`.
+    #[inline]
+    unsafe fn pad(&self, start: *mut u8, len: usize) -> usize {
+        if len < self.min_len {
+            // SAFETY: the caller's promise.
+            unsafe { start.add(len).write_bytes(0, self.min_len - len) };
+        }
+        len.max(self.min_len)
     }
 
-    #[cold]
-    fn fill_up(&mut self, id: u32, offset: usize, len: usize) -> usize {
-        let start = id as usize * self.frame_bytes + offset + len;
-        // SAFETY: the frame is ours, and the caller checked that so many bytes fit behind
-        // `offset`.
-        unsafe { self.base.add(start).write_bytes(0, self.min_len - len) };
-        self.min_len
-    }
-
-    /// Appends one frame to the list; posts it when it is as long as a burst.
+    /// Appends one frame to the list, which lies at `start`; posts it when it is as long as a
+    /// burst.
     #[inline(always)]
-    fn queue(&mut self, id: u32, offset: usize, len: usize) {
-        let at = place(self.tail);
-        let start = id as usize * self.frame_bytes + offset;
-        self.pieces[at].addr = self.base as u64 + start as u64;
-        self.pieces[at].length = len as u32;
-        let request = &mut self.requests[at];
-        request.wr_id = self.tail;
-        let inline = if len <= self.inline_bytes { sys::IBV_SEND_INLINE } else { 0 };
-        let signalled = self.tail & self.signal_mask == self.signal_mask;
-        let signal = if signalled { sys::IBV_SEND_SIGNALED } else { 0 };
-        request.send_flags = self.flags | inline | signal;
-        *self.in_flight(self.tail) = id;
-        self.tail += 1;
+    fn queue(&mut self, id: u32, start: *const u8, len: usize) {
+        let number = self.tail;
+        let piece = &mut self.pieces[place(number)];
+        (piece.addr, piece.length) = (start as u64, len as u32);
+        let inline = len <= self.inline_bytes;
+        let request = &mut self.requests[place(number)];
+        request.wr_id = number;
+        request.send_flags = if inline { self.inline_flags } else { self.flags };
+        *self.in_flight(number) = id;
+        self.tail = number + 1;
         self.stats.bytes += len as u64;
         if self.tail >= self.limit {
             self.stop();
         }
+    }
+
+    /// Where `offset` in frame `id` lies.
+    #[inline(always)]
+    fn start(&self, id: u32, offset: usize) -> *mut u8 {
+        self.base.wrapping_add(id as usize * self.frame_bytes + offset)
     }
 
     /// Nothing more fits: the list is as long as a burst, or the ring is full.
@@ -319,6 +331,11 @@ impl VerbsTx {
             self.watch.error()?;
         }
         let (first, last) = (place(self.posted), place(self.tail - 1));
+        let mut signal = self.posted | (SIGNAL_EVERY - 1);
+        while signal < self.tail {
+            self.requests[place(signal)].send_flags |= sys::IBV_SEND_SIGNALED;
+            signal += SIGNAL_EVERY;
+        }
         self.requests[last].send_flags |= sys::IBV_SEND_SIGNALED;
         let after = std::mem::replace(&mut self.requests[last].next, null_mut());
         let mut bad = null_mut();
@@ -383,13 +400,7 @@ impl VerbsTx {
         self.stats.completed += n;
         self.stats.failed += u64::from(failed);
         match show {
-            None => {
-                for number in self.head..=last {
-                    let id = *self.in_flight(number);
-                    self.give_back(id);
-                }
-                self.head = last + 1;
-            }
+            None => self.take_back(n as usize),
             Some(show) => {
                 while self.head <= last {
                     let number = self.head;
@@ -411,6 +422,28 @@ impl VerbsTx {
         n as usize
     }
 
+    /// Takes back the frames of the oldest `n` requests.
+    #[inline(always)]
+    fn take_back(&mut self, n: usize) {
+        let first = self.head as usize & (self.in_flight.len() - 1);
+        self.head += n as u64;
+        let all = self.in_flight.get(first..first + n);
+        match all.filter(|all| all.len() <= self.spare.capacity() - self.spare.len()) {
+            Some(all) => self.spare.extend_from_slice(all),
+            None => self.take_back_singly(n as u64),
+        }
+    }
+
+    /// The same around the ring's end, or when there are more spare frames than are kept.
+    #[cold]
+    fn take_back_singly(&mut self, n: u64) {
+        for number in self.head - n..self.head {
+            let id = *self.in_flight(number);
+            self.give_back(id);
+        }
+    }
+
+    #[cold]
     fn stamp(&mut self, raw: u64) -> (u64, RxFlags) {
         self.clock.utc_at(raw, self.qp.context())
     }
@@ -517,6 +550,20 @@ impl VerbsTx {
     }
 }
 
+impl VerbsTx {
+    /// A frame that must be filled up, is too long, or is none.
+    #[cold]
+    fn send_short(&mut self, frame: &[u8]) -> Result<bool, Error> {
+        let Some(slot) = self.reserve(frame.len()) else {
+            let fits = (1..=self.max_len).contains(&frame.len());
+            return if fits { Ok(false) } else { Err(Error::new(ErrorKind::BadLength, "send")) };
+        };
+        slot.copy_from_slice(frame);
+        self.commit(frame.len());
+        Ok(true)
+    }
+}
+
 impl FrameTx for VerbsTx {
     fn max_len(&self) -> usize {
         self.max_len
@@ -536,12 +583,11 @@ impl FrameTx for VerbsTx {
         if self.slot.is_none() {
             self.slot = self.take_frame();
         }
-        let id = self.slot?;
+        let start = self.start(self.slot?, self.headroom);
         self.reserved = len;
-        let start = id as usize * self.frame_bytes + self.headroom;
         // SAFETY: the frame is out of the cache and not with the card: only `slot` names it. The
         // length fits behind the headroom, and the borrow of `self` keeps it from being lent.
-        Some(unsafe { std::slice::from_raw_parts_mut(self.base.add(start), len) })
+        Some(unsafe { std::slice::from_raw_parts_mut(start, len) })
     }
 
     #[inline]
@@ -552,28 +598,29 @@ impl FrameTx for VerbsTx {
         }
         assert!(len <= reserved, "commit of {len} bytes into a slot of {reserved}");
         let Some(id) = self.slot.take() else { return };
-        let padded = self.pad(id, self.headroom, len);
-        self.queue(id, self.headroom, padded);
+        let start = self.start(id, self.headroom);
+        // SAFETY: the frame is ours until it is posted, and behind the headroom the shortest fits.
+        let padded = unsafe { self.pad(start, len) };
+        self.queue(id, start, padded);
     }
 
     #[inline]
     fn send(&mut self, frame: &[u8]) -> Result<bool, Error> {
         self.reserved = 0;
         let len = frame.len();
-        if len == 0 || len > self.max_len {
-            return Err(Error::new(ErrorKind::BadLength, "send"));
+        // Lengths that need a closer look are those below the shortest and above the longest.
+        if len.wrapping_sub(self.min_len) > self.max_len - self.min_len {
+            return self.send_short(frame);
         }
         if self.is_full(0) {
             return Ok(false);
         }
         let Some(id) = self.take_frame() else { return Ok(false) };
-        let start = id as usize * self.frame_bytes + self.headroom;
-        // SAFETY: the frame is out of the cache and not with the card: only `id` names it. The
-        // length fits behind the headroom; and what a caller has lies in no frame of ours, or is
-        // borrowed from a `Buf` of it, which is another frame.
-        unsafe { self.base.add(start).copy_from_nonoverlapping(frame.as_ptr(), len) };
-        let padded = self.pad(id, self.headroom, len);
-        self.queue(id, self.headroom, padded);
+        let start = self.start(id, self.headroom);
+        // SAFETY: the frame is out of the cache and not with the card: only `id` names it, and the
+        // length fits behind the headroom.
+        unsafe { start.copy_from_nonoverlapping(frame.as_ptr(), len) };
+        self.queue(id, start, len);
         Ok(true)
     }
 
@@ -604,8 +651,10 @@ impl BufTx for VerbsTx {
             return Err(buf);
         }
         let (id, offset, len) = self.cache.accept(buf)?;
-        let padded = self.pad(id, offset, len);
-        self.queue(id, offset, padded);
+        let start = self.start(id, offset);
+        // SAFETY: the frame is ours now, and that the shortest fits was checked.
+        let padded = unsafe { self.pad(start, len) };
+        self.queue(id, start, padded);
         Ok(())
     }
 }
