@@ -26,6 +26,8 @@ struct Alternative {
     frames: u32,
     /// What they take of the card's buffers.
     bytes: u32,
+    /// Number of the frame after the last one written into it.
+    end_seq: u64,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -84,20 +86,22 @@ impl Alternatives {
         Ok(true)
     }
 
-    /// Directs what is sent next to the wire again; `sent`: the frame of `len` bytes went in.
+    /// Directs what is sent next to the wire again; `sent`: the frame of `len` bytes went in, and
+    /// this is its number.
     pub(crate) fn end(
         &mut self,
         lib: Library,
         vi: *mut ef_vi,
         alt: u32,
         len: usize,
-        sent: bool,
+        sent: Option<u64>,
     ) -> Result<(), Error> {
         let taken = self.overhead.usage(len as u32);
         let a = self.get(alt)?;
-        if sent {
+        if let Some(seq) = sent {
             a.frames += 1;
             a.bytes += taken;
+            a.end_seq = seq + 1;
         }
         // SAFETY: a live VI.
         done("ef_vi_transmit_alt_select_normal", unsafe { lib.transmit_alt_select_normal(vi) })
@@ -113,14 +117,27 @@ impl Alternatives {
         done("ef_vi_transmit_alt_go", unsafe { lib.transmit_alt_go(vi, alt) })
     }
 
-    pub(crate) fn discard(&mut self, lib: Library, vi: *mut ef_vi, alt: u32) -> Result<(), Error> {
+    /// `oldest`: number of the first frame that the card has not fetched. What it fetches after
+    /// a discard would be held again, so nothing is thrown away before all of it is there.
+    /// `Ok(false)`: not yet.
+    pub(crate) fn discard(
+        &mut self,
+        lib: Library,
+        vi: *mut ef_vi,
+        alt: u32,
+        oldest: u64,
+    ) -> Result<bool, Error> {
         let a = self.get(alt)?;
         if a.state == State::Going {
             return Err(Error::new(ErrorKind::BadArgument, "ef_vi_transmit_alt_discard"));
         }
+        if a.end_seq > oldest {
+            return Ok(false);
+        }
         *a = Alternative { state: State::Discarded, ..Alternative::default() };
         // SAFETY: a live VI and one of its alternatives.
-        done("ef_vi_transmit_alt_discard", unsafe { lib.transmit_alt_discard(vi, alt) })
+        done("ef_vi_transmit_alt_discard", unsafe { lib.transmit_alt_discard(vi, alt) })?;
+        Ok(true)
     }
 
     /// A frame of alternative `alt` is on the wire.

@@ -237,7 +237,7 @@ fn a_preloaded_frame_leaves_when_fired() {
     assert_eq!(tx.preload(1, &frame(23, 100)), Ok(true));
     bench.step();
     assert_eq!(arrived(&mut rx), [0; 0], "it is held again");
-    tx.discard(0).unwrap();
+    assert_eq!(tx.discard(0), Ok(true));
     tx.fire(2).unwrap();
     tx.fire(1).unwrap();
     bench.step();
@@ -249,6 +249,17 @@ fn a_preloaded_frame_leaves_when_fired() {
     tx.fire(0).unwrap();
     bench.step();
     assert_eq!(arrived(&mut rx), [11]);
+    tx.reap();
+    // What the card has not fetched cannot be thrown away: it would be held after all.
+    assert_eq!(tx.preload(0, &frame(12, 100)), Ok(true));
+    assert_eq!(tx.discard(0), Ok(false));
+    bench.step();
+    tx.reap();
+    assert_eq!(tx.discard(0), Ok(true));
+    assert_eq!(tx.preload(0, &frame(13, 100)), Ok(true));
+    tx.fire(0).unwrap();
+    bench.step();
+    assert_eq!(arrived(&mut rx), [13]);
     tx.reap();
     // No room for more than the card's buffers hold.
     let loaded = (0..20).take_while(|_| tx.preload(0, &frame(40, 100)) == Ok(true)).count();

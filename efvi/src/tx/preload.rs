@@ -31,10 +31,12 @@ impl EfviTx {
         if !alternatives.begin(self.lib, self.vi, alt, frame.len())? {
             return Ok(false);
         }
+        let seq = self.seq;
         let sent = self.send(frame);
         self.push_descriptors();
         if let Some(alternatives) = &mut self.alternatives {
-            alternatives.end(self.lib, self.vi, alt, frame.len(), sent == Ok(true))?;
+            let seq = (sent == Ok(true)).then_some(seq);
+            alternatives.end(self.lib, self.vi, alt, frame.len(), seq)?;
         }
         sent
     }
@@ -51,14 +53,16 @@ impl EfviTx {
         }
     }
 
-    /// Throws the frames of alternative `alt` away.
+    /// Throws the frames of alternative `alt` away. `Ok(false)`: the card is still fetching one
+    /// of them: [`reap`](FrameTx::reap) and try again.
     ///
     /// # Errors
     ///
     /// There is no such alternative, it was fired, or the card refuses.
-    pub fn discard(&mut self, alt: u32) -> Result<(), Error> {
+    pub fn discard(&mut self, alt: u32) -> Result<bool, Error> {
+        let oldest = self.inflight.front().map_or(self.seq, |flight| flight.seq);
         match &mut self.alternatives {
-            Some(alternatives) => alternatives.discard(self.lib, self.vi, alt),
+            Some(alternatives) => alternatives.discard(self.lib, self.vi, alt, oldest),
             None => Err(Error::new(ErrorKind::Unsupported, "ef_vi_transmit_alt_discard")),
         }
     }

@@ -423,6 +423,9 @@ impl Vi {
             return false;
         }
         (a.going, a.discarding) = (going, discarding);
+        if discarding {
+            a.held.clear();
+        }
         drop(s);
         self.card.ring();
         true
