@@ -1,6 +1,6 @@
 //! The verdicts on backends, in few lines.
 
-use linerate::{Backend, Candidate, Verdict};
+use linerate::{Candidate, Verdict};
 
 use crate::output::Paint;
 
@@ -42,7 +42,8 @@ pub(crate) fn lines(
 fn rows(candidates: &[Candidate]) -> Vec<Row<'_>> {
     let mut rows: Vec<Row<'_>> = Vec::new();
     for candidate in candidates {
-        let reason = if is_other_maker(candidate) {
+        // Three lines that say so of three cards would hide the one that matters.
+        let reason = if candidate.other_maker {
             "not a card of these makers"
         } else {
             candidate.reason.as_str()
@@ -60,12 +61,6 @@ fn rows(candidates: &[Candidate]) -> Vec<Row<'_>> {
         }
     }
     rows
-}
-
-/// Is the card simply not this maker's? Three lines that say so would hide the one that matters.
-fn is_other_maker(candidate: &Candidate) -> bool {
-    let vendor = matches!(candidate.backend, Backend::Efvi | Backend::Verbs | Backend::Exanic);
-    vendor && candidate.verdict == Verdict::Unfit && candidate.reason.ends_with(" card")
 }
 
 /// Breaks a text at spaces into lines of at most `columns` characters, longer words apart; never

@@ -46,11 +46,13 @@ pub struct Candidate {
     pub verdict: Verdict,
     /// Why; with the remedy, where there is one.
     pub reason: String,
+    /// Is the card another maker's? Then nothing on this machine could make the backend fit.
+    pub other_maker: bool,
 }
 
 impl Candidate {
     pub(crate) fn new(backend: Backend, verdict: Verdict, reason: impl Into<String>) -> Self {
-        Self { backend, verdict, reason: reason.into() }
+        Self { backend, verdict, reason: reason.into(), other_maker: false }
     }
 }
 
@@ -70,12 +72,15 @@ pub(crate) fn survey(interface: &Interface) -> Vec<Candidate> {
 }
 
 fn survey_one(backend: Backend, interface: &Interface) -> Candidate {
-    let fits = arm::fits_driver(backend, interface).and_then(|()| {
-        if !backend.compiled() {
-            return Err(format!("this build lacks the cargo feature {:?}", backend.name()));
-        }
+    if let Err(why) = arm::fits_driver(backend, interface) {
+        let candidate = Candidate::new(backend, Verdict::Unfit, why);
+        return Candidate { other_maker: true, ..candidate };
+    }
+    let fits = if backend.compiled() {
         arm::survey(backend, interface)
-    });
+    } else {
+        Err(format!("this build lacks the cargo feature {:?}", backend.name()))
+    };
     match fits {
         Ok(remark) => Candidate::new(backend, Verdict::Works, remark),
         Err(why) => Candidate::new(backend, Verdict::Unfit, why),
@@ -128,7 +133,7 @@ pub(crate) fn open(
         Some((backend, port)) => Ok((backend, port, tried)),
         None => {
             // Cards of other makers are no news to someone whose card is not theirs.
-            tried.retain(|c| arm::fits_driver(c.backend, &interface).is_ok());
+            tried.retain(|candidate| !candidate.other_maker);
             Err(OpenError::NoneWorks { port: uri.text.clone(), tried })
         }
     }

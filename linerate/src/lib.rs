@@ -51,6 +51,11 @@
 //! implement [`FrameRx`] and [`FrameTx`], where the rules are; [`loops`] has event loops over
 //! one or several of them, [`pool`] the DMA buffers behind [`BufRx`] and [`BufTx`].
 //!
+//! What only one backend can do is reached through that backend's crate, which is a module here
+//! under its feature: `linerate::afxdp`'s drop rules, `linerate::exanic`'s cut-through receive.
+//! The queues in [`AnyRx`] and [`AnyTx`] are its types. [`Preloaded`] fires frames that were made
+//! ready ahead of time, in the card where the card can.
+//!
 //! # Features
 //!
 //! One per backend, additive; none changes a trait. `default` is what the kernel always offers.
@@ -91,6 +96,7 @@ pub mod file;
 mod interface;
 mod join;
 mod port;
+mod preload;
 pub mod prelude;
 mod rights;
 #[cfg(feature = "smoltcp")]
@@ -104,6 +110,29 @@ pub use error::OpenError;
 pub use interface::{DriverSettings, Interface, XdpSocket, xdp_sockets};
 pub use linerate_common::*;
 pub use port::{Direction, Port, PortBuilder, PortGuard, PortInfo, ports};
+pub use preload::{Preloaded, Waits};
+
+#[cfg(feature = "afpacket")]
+#[doc(inline)]
+pub use linerate_afpacket as afpacket;
+#[cfg(feature = "afxdp")]
+#[doc(inline)]
+pub use linerate_afxdp as afxdp;
+#[cfg(feature = "efvi")]
+#[doc(inline)]
+pub use linerate_efvi as efvi;
+#[cfg(feature = "exanic")]
+#[doc(inline)]
+pub use linerate_exanic as exanic;
+#[cfg(feature = "sim")]
+#[doc(inline)]
+pub use linerate_sim as sim;
+#[cfg(feature = "udp")]
+#[doc(inline)]
+pub use linerate_udp as udp;
+#[cfg(feature = "verbs")]
+#[doc(inline)]
+pub use linerate_verbs as verbs;
 
 /// Opens a port for receiving every frame, and for sending where that is possible.
 ///

@@ -13,6 +13,7 @@ use crate::choice::{self, Candidate, Verdict};
 use crate::error::OpenError;
 use crate::interface::{self, Interface};
 use crate::join;
+use crate::preload::Preloaded;
 use crate::uri::Uri;
 
 /// Which of its two directions a port is opened for.
@@ -74,6 +75,14 @@ impl PortBuilder {
         self
     }
 
+    /// Opens slots for frames of up to `max_len` bytes that are made ready ahead of time, in
+    /// [`Port::preloaded`], in place of a transmit queue: in the card where it has room for them
+    /// (`exanic`, `efvi`), otherwise in memory.
+    pub fn preload(mut self, slots: usize, max_len: usize) -> Self {
+        self.request.preload = Some((slots, max_len));
+        self
+    }
+
     /// Opens one direction only. Both by default.
     pub fn direction(mut self, direction: Direction) -> Self {
         self.request.direction = direction;
@@ -111,6 +120,11 @@ impl PortBuilder {
                 "{backend} works without a pool: frames cannot be kept or passed on"
             ));
         }
+        let (mut tx, mut preloaded) = (opened.tx, opened.preloaded);
+        if let Some((slots, max_len)) = self.request.preload {
+            let from = |tx| Preloaded::in_queue(tx, slots, max_len);
+            preloaded = preloaded.or_else(|| tx.take().map(from));
+        }
         let memberships = match &opened.join_on {
             Some(interface) if self.join && self.request.direction != Direction::Tx => {
                 join::join(interface, &self.request.flows, &mut notices)
@@ -125,7 +139,8 @@ impl PortBuilder {
             choice,
             notices,
             rx: opened.rx,
-            tx: opened.tx,
+            tx,
+            preloaded,
             pool: opened.pool,
             guard: PortGuard { memberships, keep: opened.keep },
         })
@@ -145,6 +160,9 @@ pub struct Port {
     pub rx: Vec<AnyRx>,
     /// The transmit queue, where there is one.
     pub tx: Option<AnyTx>,
+    /// Slots for frames that are fired later, where [`PortBuilder::preload`] asked for them;
+    /// there is no `tx` then.
+    pub preloaded: Option<Preloaded>,
     name: String,
     uri: String,
     backend: Backend,

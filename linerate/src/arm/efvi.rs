@@ -92,6 +92,26 @@ pub(super) fn open_with(
     queues: usize,
     request: &Request,
 ) -> Result<Opened, OpenError> {
+    let slots = request.preload.map_or(0, |(slots, _)| u32::try_from(slots).unwrap_or(u32::MAX));
+    if slots == 0 || request.direction == Direction::Rx {
+        return open_plain(interface, options, queues, request);
+    }
+    let mut with = options.clone();
+    with.alternatives = slots;
+    open_plain(interface, &with, queues, request).or_else(|e| {
+        // Not every card has them; the caller is told where its frames wait.
+        let mut opened = open_plain(interface, options, queues, request)?;
+        opened.notices.push(format!("preloaded frames wait in memory: {e}"));
+        Ok(opened)
+    })
+}
+
+fn open_plain(
+    interface: &str,
+    options: &Options,
+    queues: usize,
+    request: &Request,
+) -> Result<Opened, OpenError> {
     let mut opened = Opened::default();
     let (mut queues, tx): (Vec<EfviRx>, Option<EfviTx>) = match request.direction {
         Direction::Tx => (Vec::new(), Some(open_tx(interface, options)?)),

@@ -7,6 +7,7 @@ use crate::any::{AnyRx, AnyTx};
 use crate::error::OpenError;
 use crate::interface::Interface;
 use crate::port::Direction;
+use crate::preload::Preloaded;
 use crate::uri::value::{number, switch, word};
 use crate::uri::{OptionDoc, Uri};
 
@@ -69,7 +70,9 @@ pub(super) fn opened(port: &Port, request: &Request) -> Result<Opened, OpenError
     if request.direction != Direction::Tx {
         opened.rx.push(AnyRx::Exanic(Box::new(port.rx()?)));
     }
-    if request.direction != Direction::Rx {
+    if let (Some((slots, max_len)), true) = (request.preload, request.direction != Direction::Rx) {
+        opened.preloaded = Some(Preloaded::in_exanic(port.preloaded(slots, max_len)?));
+    } else if request.direction != Direction::Rx {
         opened.tx = Some(AnyTx::Exanic(Box::new(port.tx()?)));
     }
     opened.join_on = port.device().interface(port.number()).ok();

@@ -26,6 +26,7 @@ use crate::backend::Backend;
 use crate::error::OpenError;
 use crate::interface::Interface;
 use crate::port::Direction;
+use crate::preload::Preloaded;
 use crate::uri::Uri;
 
 /// What a program asks of a port.
@@ -36,6 +37,8 @@ pub(crate) struct Request {
     pub(crate) low_latency: bool,
     pub(crate) pool: Option<Pool>,
     pub(crate) direction: Direction,
+    /// Slots for preloaded frames instead of a transmit queue, and their size in bytes.
+    pub(crate) preload: Option<(usize, usize)>,
 }
 
 /// The queues of a freshly opened port.
@@ -43,6 +46,8 @@ pub(crate) struct Request {
 pub(crate) struct Opened {
     pub(crate) rx: Vec<AnyRx>,
     pub(crate) tx: Option<AnyTx>,
+    /// In place of `tx`, where the backend has slots of its own.
+    pub(crate) preloaded: Option<Preloaded>,
     pub(crate) notices: Vec<String>,
     /// Where its buffers come from, if the backend works with a pool.
     pub(crate) pool: Option<Pool>,
