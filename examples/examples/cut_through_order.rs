@@ -1,9 +1,10 @@
-//! An order that lies in the card before it is needed: patched and fired on a market-data tick,
-//! with the time from the tick's first bit to the order's first bit by the card's own clock.
+//! What only an ExaNIC can do: act on a tick while its end is still on the wire, fire an order that
+//! lies in the card, and tell the time from the tick's first bit to the order's first bit by the
+//! card's own clock. `preloaded_order` is for every backend.
 //!
 //! ```text
-//! preloaded_order                        # on a simulated card
-//! preloaded_order exanic0/0 exanic0/1    # ticks in on the first port, orders out on the second
+//! cut_through_order                        # on a simulated card
+//! cut_through_order exanic0/0 exanic0/1    # ticks in on the first port, orders out on the second
 //! ```
 //!
 //! A real card needs libexanic at build time: `cargo run --features sdk --example ...`.
@@ -15,10 +16,10 @@ use std::error::Error;
 use std::time::Duration;
 
 use linerate::NO_TS;
+use linerate::exanic::{Arrival, Chunk, Options, Port, Preloaded, open, open_with};
 use linerate::packet::UdpTemplate;
-use linerate_exanic::{Arrival, Chunk, Options, Port, Preloaded, open, open_with};
-use linerate_sim::exanic::Card;
-use linerate_sim::{Plug, WireState};
+use linerate::sim::exanic::Card;
+use linerate::sim::{Plug, WireState};
 
 const LIMIT: u32 = 1000;
 const SIMULATED_TICKS: u32 = 10;
@@ -43,7 +44,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             println!("a simulated card: the times say nothing about a real one");
             ticks.join().map_err(|_| "the simulated exchange failed".into())
         }
-        _ => Err("usage: preloaded_order [FEED_PORT ORDER_PORT]".into()),
+        _ => Err("usage: cut_through_order [FEED_PORT ORDER_PORT]".into()),
     }
 }
 

@@ -11,10 +11,10 @@
 //! delivers it, and it is dropped here. All of IN is taken from the kernel while this runs.
 use std::time::{Duration, Instant};
 
+use linerate::afxdp::{Action, Rule};
 use linerate::packet::{Ethernet, IpView};
 use linerate::prelude::*;
 use linerate::{AnyRx, Direction, FlowSpec};
-use linerate_afxdp::{Action, Rule};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut args = std::env::args().skip(1);

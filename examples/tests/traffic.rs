@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use linerate::FrameRx;
 use linerate_lab::{Lab, lab_or_skip};
 
 /// No example takes longer here, or the test fails instead of hanging.
@@ -96,6 +97,58 @@ fn many_groups_are_counted_over_two_queues() {
     assert!(counted.starts_with("96 frames of 120 groups, 118 silent"), "{said}");
     assert!(counted.contains("239.1.1.1:5000 64  239.1.1.120:5000 32"), "{said}");
     assert!(said.lines().last().unwrap().ends_with("lost 0"), "{said}");
+}
+
+/// Ticks come to B on one cable, its orders go back to A on another.
+#[test]
+fn orders_made_ready_are_fired_by_ticks() {
+    let lab = lab_or_skip!();
+    let ticker = lab.in_a(|| {
+        let socket = std::net::UdpSocket::bind("10.99.0.1:0").unwrap();
+        socket.set_multicast_ttl_v4(1).unwrap();
+        socket
+    });
+    lab.add_pair("w0", "w1").unwrap();
+    lab.ip_b(&["addr", "add", "10.0.0.1/24", "dev", "w1"]).unwrap();
+    let mac = ["lladdr", "02:00:00:00:00:02", "dev", "w1"];
+    lab.ip_b(&[&["neigh", "add", "10.0.0.2"][..], &mac].concat()).unwrap();
+    for backend in ["afpacket", "afxdp", "udp"] {
+        let (feed, out) = (format!("{backend}:v1"), format!("{backend}:w1"));
+        let mut market =
+            lab.in_a(|| linerate::port("afpacket:w0").promiscuous(true).open().unwrap());
+        let mut trader = lab.in_b(|| Example::start("preloaded_order", &[&feed, &out, "6"]));
+        assert_eq!(trader.line(), "2 slots, waiting InMemory\n", "{backend}");
+        for price in [999_u32, 1000, 1, 2, 5000, 3] {
+            ticker.send_to(&price.to_be_bytes(), "239.1.1.1:5000").unwrap();
+        }
+        let said = trader.finish();
+        let sides: Vec<_> =
+            said.lines().map(|line| line.split(' ').nth(4).unwrap().to_owned()).collect();
+        assert_eq!(sides, ["buy", "sell", "buy", "buy", "sell", "buy"], "{backend}: {said}");
+        let mut orders = Vec::new();
+        let begun = Instant::now();
+        while orders.len() < 6 {
+            market.rx[0]
+                .poll(64, |frame| {
+                    if frame.bytes.len() == 82 && frame.bytes[36..38] == 4001_u16.to_be_bytes() {
+                        orders.push(frame.bytes[42]);
+                    }
+                })
+                .unwrap();
+            assert!(begun.elapsed() < LIMIT / 4, "{backend}: {orders:?}");
+        }
+        assert_eq!(orders, b"BSBBSB", "{backend}");
+    }
+}
+
+#[test]
+fn orders_wait_in_simulated_cards() {
+    let said = Example::start("preloaded_order", &[]).finish();
+    let count = |part: &str| said.lines().filter(|line| line.contains(part)).count();
+    assert_eq!(count("10 orders reached the market"), 3, "{said}");
+    assert_eq!((count("waiting InCard"), count("waiting InMemory")), (2, 1), "{said}");
+    let said = Example::start("cut_through_order", &[]).finish();
+    assert!(said.contains("tick to trade") && said.contains("order 4 "), "{said}");
 }
 
 /// A page from a kernel's server, fetched past the client's kernel.
