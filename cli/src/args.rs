@@ -157,6 +157,14 @@ pub(crate) struct CaptureArgs {
     /// Room between receive loop and writer, in million bytes.
     #[arg(long, value_name = "MB", default_value = "64", value_parser = parse_megabytes)]
     pub(crate) buffer: u64,
+    /// Write through the page cache, for those who read the file at once. By default files go
+    /// past it, straight to the disk (O_DIRECT).
+    #[arg(long, requires = "write")]
+    pub(crate) cached: bool,
+    /// Wait for the disk to have everything when it has nothing else to do, at most once a
+    /// second, and at the end of each file (fdatasync).
+    #[arg(long, requires = "write")]
+    pub(crate) sync: bool,
     /// Take only frames that the card would take anyway (not promiscuous).
     #[arg(short = 'p', long)]
     pub(crate) no_promiscuous: bool,

@@ -63,7 +63,7 @@ pub(crate) fn run(args: &CaptureArgs, out: &mut Output) -> Result<(), Failure> {
     plan.check_queues(&mut port.rx)?;
     let exporter = args.metrics.map(|at| Exporter::start(at, &[&identity], out)).transpose()?;
     let recorder = match &plan.target {
-        Some(target) => Some(Recorder::create(target.clone(), options(&port, &plan))?),
+        Some(target) => Some(Recorder::create(target.clone(), options(&port, &plan), plan.habit)?),
         None => None,
     };
     let writes_to = recorder.as_ref().map(Recorder::name);
@@ -72,7 +72,7 @@ pub(crate) fn run(args: &CaptureArgs, out: &mut Output) -> Result<(), Failure> {
         _ => Need::Nothing,
     };
     privilege::give_up(port.backend(), need, out);
-    let (lane, recording) = writer::start(recorder, plan.buffer_bytes)?;
+    let (lane, recording) = writer::start(recorder, plan.buffer_bytes, plan.cpu)?;
 
     let mut presence = Presence::of(port.backend(), interface);
     let (queues, _, guard) = port.into_parts();
@@ -126,8 +126,11 @@ pub(crate) fn run(args: &CaptureArgs, out: &mut Output) -> Result<(), Failure> {
     let delivered = written.as_ref().map_or(counts.frames, |w| w.frames);
     let lost = written.as_ref().and_then(|w| w.lost);
     let ledger = report::ledger(&counts, &queue, bracket.as_ref(), delivered, lost);
-    let Written { failure: write_failure, bytes: file_bytes, files, .. } =
+    let Written { failure: write_failure, bytes: file_bytes, files, cached, .. } =
         written.unwrap_or_default();
+    if let Some(why) = cached {
+        out.detail(&format!("written through the page cache: {why}"));
+    }
     let failure = write_failure.or(queue_failure).or(presence.failure());
     let summary = report::Summary {
         identity: &identity,

@@ -25,7 +25,7 @@ use crate::histogram;
 use crate::json::Identity;
 use crate::ledger::Ledger;
 use crate::output::Output;
-use crate::recorder::{Recorder, Target};
+use crate::recorder::{Habit, Recorder, Target};
 use crate::sequence::SeqSpec;
 use crate::signals::Interrupt;
 use crate::threads::join;
@@ -56,7 +56,7 @@ pub(crate) fn run(args: &DemoArgs, out: &Output) -> Result<(), Failure> {
 
     let recorder = record(args.write.as_deref(), &port, &plan, out)?;
     let file = recorder.as_ref().map(Recorder::name);
-    let (lane, recording) = writer::start(recorder, plan.buffer_bytes)?;
+    let (lane, recording) = writer::start(recorder, plan.buffer_bytes, None)?;
     let identity = Identity::of(&port);
     let choice = port.choice().to_vec();
     let (queues, _, guard) = port.into_parts();
@@ -146,7 +146,7 @@ fn record(
     out: &Output,
 ) -> Result<Option<Recorder>, Failure> {
     let path = asked.map_or_else(|| PathBuf::from(DEFAULT_FILE), Path::to_owned);
-    match Recorder::create(Target::File(path), capture::options(port, plan)) {
+    match Recorder::create(Target::File(path), capture::options(port, plan), Habit::USUAL) {
         Ok(recorder) => Ok(Some(recorder)),
         Err(e) if asked.is_none() => {
             out.notice(&format!("{e}; going on without a file"));

@@ -2,13 +2,15 @@
 
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Stdout, Write};
+use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use linerate::RxFrame;
 use linerate::clock::now_ns;
-use linerate::file::{InterfaceId, InterfaceOptions, Statistics, Writer};
+use linerate::file::{
+    Blocks, CaptureFile, InterfaceId, InterfaceOptions, Statistics, Via, preamble,
+};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
@@ -29,40 +31,61 @@ pub(crate) enum Target {
     Rotation { path: PathBuf, after_bytes: u64, keep: Option<u64> },
 }
 
+/// How files are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Habit {
+    /// Past the page cache where that works, or never.
+    pub(crate) direct: bool,
+    /// See that the disk has it, now and then and at the end of each file.
+    pub(crate) sync: bool,
+}
+
+impl Habit {
+    /// What is best for most.
+    pub(crate) const USUAL: Self = Self { direct: true, sync: false };
+}
+
 /// An open capture.
 #[derive(Debug)]
 pub(crate) struct Recorder {
     target: Target,
-    interface: InterfaceOptions,
+    habit: Habit,
+    preamble: Vec<u8>,
     begun_ns: u64,
     open: Option<Part>,
     made: u64,
     kept: VecDeque<PathBuf>,
     frames_before: u64,
     bytes_before: u64,
+    refused: Option<String>,
 }
 
 /// The file being written.
 #[derive(Debug)]
 struct Part {
-    writer: Writer<Out>,
-    id: InterfaceId,
+    file: CaptureFile,
     path: Option<PathBuf>,
     begun_ns: u64,
 }
 
 impl Recorder {
     /// Opens the (first) file and writes its header.
-    pub(crate) fn create(target: Target, interface: InterfaceOptions) -> Result<Self, Failure> {
+    pub(crate) fn create(
+        target: Target,
+        interface: InterfaceOptions,
+        habit: Habit,
+    ) -> Result<Self, Failure> {
         let mut recorder = Self {
             target,
-            interface,
+            habit,
+            preamble: preamble(APPLICATION, &[interface]),
             begun_ns: now_ns(),
             open: None,
             made: 0,
             kept: VecDeque::new(),
             frames_before: 0,
             bytes_before: 0,
+            refused: None,
         };
         let opened = recorder.open_next();
         opened.map_err(|e| {
@@ -87,24 +110,35 @@ impl Recorder {
         self.target == Target::Stdout
     }
 
-    /// Adds a frame; begins the next file when this one is full.
-    pub(crate) fn write(&mut self, frame: &RxFrame<'_>, lost_before: u32) -> io::Result<()> {
+    /// Where the first frame of each file is.
+    pub(crate) fn first_frame_at(&self) -> u64 {
+        self.preamble.len() as u64
+    }
+
+    /// The length at which a file is full.
+    pub(crate) fn full_at(&self) -> u64 {
+        match self.target {
+            Target::Rotation { after_bytes, .. } => after_bytes,
+            _ => u64::MAX,
+        }
+    }
+
+    /// Adds blocks to the file; begins the next one behind them if they are its last.
+    pub(crate) fn append(&mut self, blocks: &mut Blocks, are_last: bool) -> io::Result<()> {
         let Some(part) = &mut self.open else { return Err(closed()) };
-        part.writer.write_after_loss(part.id, frame, lost_before.into())?;
-        if let Target::Rotation { after_bytes, .. } = self.target
-            && part.writer.bytes() >= after_bytes
-        {
+        part.file.append(blocks)?;
+        if are_last {
             self.close_part(None)?;
             self.open_next()?;
         }
         Ok(())
     }
 
-    /// Hands what is buffered to the operating system.
-    pub(crate) fn flush(&mut self) -> io::Result<()> {
-        match &mut self.open {
-            Some(part) => part.writer.flush(),
-            None => Err(closed()),
+    /// Sees that the disk has what was appended, if that is wanted.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        match &self.open {
+            Some(part) if self.habit.sync => part.file.sync(),
+            _ => Ok(()),
         }
     }
 
@@ -116,24 +150,26 @@ impl Recorder {
     /// After a failure: cuts the file behind the last whole frame, so that what is there can be
     /// read, and takes its frames into account.
     pub(crate) fn abandon(&mut self) {
-        if let Some(part) = self.open.take() {
-            self.frames_before += part.writer.frames_written();
-            self.bytes_before += part.writer.intact_bytes();
-            if let Some(Out::File(file)) = part.writer.get_ref() {
-                // A device or a pipe has no length, and needs none.
-                let _ = file.set_len(part.writer.intact_bytes());
-            }
+        if let Some(mut part) = self.open.take() {
+            part.file.cut();
+            self.count(&part);
         }
     }
 
     /// Frames that are in files now.
     pub(crate) fn frames_written(&self) -> u64 {
-        self.frames_before + self.open.as_ref().map_or(0, |part| part.writer.frames_written())
+        self.frames_before + self.open.as_ref().map_or(0, |part| part.file.frames())
     }
 
-    /// Bytes written and buffered.
+    /// Bytes written.
     pub(crate) fn bytes(&self) -> u64 {
-        self.bytes_before + self.open.as_ref().map_or(0, |part| part.writer.bytes())
+        self.bytes_before + self.open.as_ref().map_or(0, |part| part.file.bytes())
+    }
+
+    /// Why files are not written past the page cache, if they should have been.
+    pub(crate) fn refused(&self) -> Option<String> {
+        let now = self.open.as_ref().and_then(|part| part.file.refused());
+        self.refused.clone().or_else(|| now.map(io_text))
     }
 
     /// Files begun.
@@ -142,9 +178,9 @@ impl Recorder {
     }
 
     fn open_next(&mut self) -> io::Result<()> {
-        let (out, path) = match &self.target {
-            Target::Stdout => (Out::Stdout(io::stdout()), None),
-            Target::File(path) => (Out::File(create(path)?), Some(path.clone())),
+        let (file, path) = match &self.target {
+            Target::Stdout => (File::from(io::stdout().as_fd().try_clone_to_owned()?), None),
+            Target::File(path) => (create(path)?, Some(path.clone())),
             Target::Rotation { path, keep, .. } => {
                 let path = numbered(path, self.made + 1);
                 let file = create(&path)?;
@@ -155,31 +191,44 @@ impl Recorder {
                         let _ = std::fs::remove_file(oldest);
                     }
                 }
-                (Out::File(file), Some(path))
+                (file, Some(path))
             }
         };
         self.made += 1;
-        let mut writer = Writer::new(out, APPLICATION)?;
-        let id = writer.add_interface(&self.interface)?;
+        let via = match self.target {
+            Target::Stdout => Via::Stream,
+            _ if self.habit.direct => Via::Direct,
+            _ => Via::Cached,
+        };
+        let file = CaptureFile::create(file, &self.preamble, via)?;
         let begun_ns = if self.made == 1 { self.begun_ns } else { now_ns() };
-        self.open = Some(Part { writer, id, path, begun_ns });
+        self.open = Some(Part { file, path, begun_ns });
         Ok(())
     }
 
     /// Ends the open file. Without a ledger, its statistics tell only of its own frames.
     fn close_part(&mut self, ledger: Option<(&Statistics, &str)>) -> io::Result<()> {
+        let sync = self.habit.sync;
         let Some(part) = &mut self.open else { return Err(closed()) };
-        let own = Statistics { delivered: Some(part.writer.frames()), ..Statistics::default() };
+        let own = Statistics { delivered: Some(part.file.frames()), ..Statistics::default() };
         let (statistics, comment) = ledger.unwrap_or((&own, "one file of a rotation"));
         let statistics =
             Statistics { start_ns: Some(part.begun_ns), end_ns: Some(now_ns()), ..*statistics };
-        part.writer.statistics(part.id, &statistics, comment)?;
-        part.writer.flush()?;
+        part.file.finish(InterfaceId::FIRST, &statistics, comment)?;
+        if sync {
+            part.file.sync()?;
+        }
         if let Some(part) = self.open.take() {
-            self.frames_before += part.writer.frames_written();
-            self.bytes_before += part.writer.bytes();
+            self.count(&part);
         }
         Ok(())
+    }
+
+    /// Remembers what a file had that is open no more.
+    fn count(&mut self, part: &Part) {
+        self.frames_before += part.file.frames();
+        self.bytes_before += part.file.bytes();
+        self.refused = self.refused.take().or_else(|| part.file.refused().map(io_text));
     }
 }
 
@@ -214,29 +263,6 @@ fn numbered(path: &Path, number: u64) -> PathBuf {
         name.push(extension);
     }
     path.with_file_name(name)
-}
-
-/// A file or stdout.
-#[derive(Debug)]
-enum Out {
-    File(File),
-    Stdout(Stdout),
-}
-
-impl Write for Out {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::File(file) => file.write(bytes),
-            Self::Stdout(stdout) => stdout.write(bytes),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        match self {
-            Self::File(file) => file.flush(),
-            Self::Stdout(stdout) => stdout.flush(),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -1,4 +1,8 @@
 //! The writer thread: takes frames off a lane and records them.
+//!
+//! On a busy link a batch is written as it comes. On a slow one, parts of batches come whenever
+//! this thread has nothing else to do; it gathers them and writes them when they have become many
+//! or old.
 
 use std::io::{self, ErrorKind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -7,14 +11,21 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use linerate::file::Statistics;
+use rustix::thread::{sched_getaffinity, sched_setaffinity};
 
 use crate::failure::{Failure, io_text};
-use crate::lane::{LaneRx, LaneTx, Next, lane};
+use crate::lane::{FileBatch, LaneRx, LaneTx, Layout, Next, file_lane};
 use crate::recorder::Recorder;
 use crate::threads::{join, spawn};
 
 /// How long frames may wait in memory on a slow link before they are in the file.
 const FLUSH_AGE: Duration = Duration::from_millis(250);
+
+/// Blocks that are many enough to be written at once.
+const MANY: u64 = 1 << 20;
+
+/// How often the disk is asked to have everything, where that is wanted.
+const SYNC_AGE: Duration = Duration::from_secs(1);
 
 /// How long to sleep when the lane is dry: the longer it has been, the longer.
 const SHORT_NAP: Duration = Duration::from_millis(1);
@@ -41,6 +52,8 @@ pub(crate) struct Written {
     pub(crate) files: u64,
     /// Frames that could not be written, and the name of that loss.
     pub(crate) lost: Option<(&'static str, u64)>,
+    /// Why files were not written past the page cache, where they should have been.
+    pub(crate) cached: Option<String>,
     /// Why they could not. A reader of stdout that has gone away is no failure.
     pub(crate) failure: Option<Failure>,
 }
@@ -53,18 +66,25 @@ pub(crate) struct Recording {
 }
 
 /// Starts the writer thread, with `buffer_bytes` of room between it and the lane's other end.
-/// It ends when that end is dropped.
+/// It ends when that end is dropped. It keeps off the CPU that the receive loop runs on.
 pub(crate) fn start(
     recorder: Option<Recorder>,
     buffer_bytes: u64,
-) -> Result<(Option<LaneTx>, Recording), Failure> {
+    cpu: Option<u32>,
+) -> Result<(Option<LaneTx<FileBatch>>, Recording), Failure> {
     let progress = Arc::new(Progress::default());
     let Some(recorder) = recorder else {
         return Ok((None, Recording { progress, thread: None }));
     };
-    let (tx, lane) = lane(buffer_bytes);
-    let task = Task { recorder, lane, progress: Arc::clone(&progress), taken: 0 };
-    let thread = spawn("linerate-write", move || task.run())?;
+    let layout = Layout { first_frame_at: recorder.first_frame_at(), full_at: recorder.full_at() };
+    let (tx, lane) = file_lane(buffer_bytes, layout);
+    let task = Task { recorder, lane, held: None, progress: Arc::clone(&progress), taken: 0 };
+    let thread = spawn("linerate-write", move || {
+        if let Some(cpu) = cpu {
+            keep_off(cpu);
+        }
+        task.run()
+    })?;
     Ok((Some(tx), Recording { progress, thread: Some(thread) }))
 }
 
@@ -82,7 +102,7 @@ impl Recording {
     /// Ends the file with these statistics. `None` when nothing was written.
     pub(crate) fn finish(
         self,
-        lane: Option<LaneTx>,
+        lane: Option<LaneTx<FileBatch>>,
         statistics: Statistics,
         comment: String,
     ) -> Result<Option<Written>, Failure> {
@@ -95,7 +115,9 @@ impl Recording {
 
 struct Task {
     recorder: Recorder,
-    lane: LaneRx,
+    lane: LaneRx<FileBatch>,
+    /// Frames of a slow link, on their way to becoming many or old.
+    held: Option<Box<FileBatch>>,
     progress: Arc<Progress>,
     taken: u64,
 }
@@ -110,7 +132,7 @@ impl Task {
             self.progress.failed.store(true, Ordering::Relaxed);
             // What the receive loop still hands over until it has stopped is lost, too.
             while let Some(batch) = self.lane.wait() {
-                self.taken += batch.len() as u64;
+                self.taken += batch.blocks.frames();
                 self.lane.give_back(batch);
             }
             let lost = self.taken - self.recorder.frames_written().min(self.taken);
@@ -123,28 +145,30 @@ impl Task {
         written.frames = self.recorder.frames_written();
         written.bytes = self.recorder.bytes();
         written.files = self.recorder.files();
+        written.cached = self.recorder.refused();
         written
     }
 
     fn record(&mut self) -> io::Result<()> {
-        let mut flushed = Instant::now();
+        let (mut written, mut synced) = (Instant::now(), Instant::now());
         let mut nap = SHORT_NAP;
         loop {
-            match self.lane.next() {
+            let next = self.lane.next();
+            if self.held.is_some() && written.elapsed() >= FLUSH_AGE {
+                self.write_held()?;
+                written = Instant::now();
+            }
+            match next {
                 Next::Batch(batch) => {
                     nap = SHORT_NAP;
-                    self.taken += batch.len() as u64;
-                    let done = batch
-                        .frames()
-                        .try_for_each(|(frame, lost)| self.recorder.write(&frame, lost));
-                    self.lane.give_back(batch);
-                    done?;
+                    self.taken += batch.blocks.frames();
+                    self.take(batch)?;
                     self.progress.frames.store(self.taken, Ordering::Relaxed);
                 }
                 Next::Dry => {
-                    if self.recorder.is_stream() || flushed.elapsed() >= FLUSH_AGE {
-                        self.recorder.flush()?;
-                        flushed = Instant::now();
+                    if synced.elapsed() >= SYNC_AGE {
+                        synced = Instant::now();
+                        self.recorder.sync()?;
                     }
                     thread::sleep(nap);
                     nap = (2 * nap).min(LONG_NAP);
@@ -152,9 +176,45 @@ impl Task {
                 Next::End => break,
             }
         }
+        self.write_held()?;
         let ledger = self.progress.ledger.lock().unwrap_or_else(PoisonError::into_inner).take();
         let (statistics, comment) = ledger.unwrap_or_default();
         self.recorder.finish(&statistics, &comment)
+    }
+
+    /// Writes a batch, or adds it to what is held.
+    fn take(&mut self, batch: Box<FileBatch>) -> io::Result<()> {
+        let held = self.held.as_mut();
+        if held.is_some_and(|held| held.blocks.join(&batch.blocks)) {
+            self.lane.give_back(batch);
+        } else {
+            self.write_held()?;
+            self.held = Some(batch);
+        }
+        let ripe =
+            |held: &FileBatch| held.ends_file() || held.blocks.end() - held.blocks.at() >= MANY;
+        if self.recorder.is_stream() || self.held.as_deref().is_some_and(ripe) {
+            self.write_held()?;
+        }
+        Ok(())
+    }
+
+    fn write_held(&mut self) -> io::Result<()> {
+        let Some(mut batch) = self.held.take() else { return Ok(()) };
+        let are_last = batch.ends_file();
+        let written = self.recorder.append(&mut batch.blocks, are_last);
+        self.lane.give_back(batch);
+        written
+    }
+}
+
+/// Leaves this CPU to another thread, if there is one beside it.
+fn keep_off(cpu: u32) {
+    let Ok(mut cpus) = sched_getaffinity(None) else { return };
+    cpus.unset(cpu as usize);
+    if cpus.count() > 0 {
+        // If it may not: it is a wish.
+        let _ = sched_setaffinity(None, &cpus);
     }
 }
 
@@ -178,14 +238,15 @@ fn remedy(error: &io::Error) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::recorder::Target;
+    use crate::recorder::{Habit, Target};
     use linerate::RxMeta;
     use linerate::file::{InterfaceOptions, Reader};
     use std::path::PathBuf;
 
     fn record(target: Target, frames: u64) -> Written {
-        let recorder = Recorder::create(target, InterfaceOptions::named("test")).unwrap();
-        let (tx, recording) = start(Some(recorder), 1).unwrap();
+        let about = InterfaceOptions::named("test");
+        let recorder = Recorder::create(target, about, Habit::USUAL).unwrap();
+        let (tx, recording) = start(Some(recorder), 1, Some(0)).unwrap();
         let mut tx = tx.unwrap();
         for i in 0..frames {
             let frame = [i as u8; 100];

@@ -9,7 +9,7 @@ use linerate::{AnyRx, FlowKind, FlowSpec};
 use crate::args::CaptureArgs;
 use crate::failure::Failure;
 use crate::groups::MAX_GROUPS;
-use crate::recorder::Target;
+use crate::recorder::{Habit, Target};
 use crate::sequence::SeqSpec;
 
 /// The command line of `capture`, understood.
@@ -26,6 +26,7 @@ pub(crate) struct Plan {
     pub(crate) seq: Option<SeqSpec>,
     pub(crate) buffer_bytes: u64,
     pub(crate) promiscuous: bool,
+    pub(crate) habit: Habit,
 }
 
 impl Plan {
@@ -64,6 +65,7 @@ impl Plan {
             cpu: args.cpu,
             seq: args.seq,
             buffer_bytes: args.buffer,
+            habit: Habit { direct: !args.cached, sync: args.sync },
         })
     }
 
@@ -81,6 +83,7 @@ impl Plan {
             seq: Some(seq),
             buffer_bytes: 16_000_000,
             promiscuous: false,
+            habit: Habit::USUAL,
         }
     }
 

@@ -14,7 +14,7 @@ use linerate::{AnyRx, Backend, ErrorKind, FrameRx, RxFlags, RxFrame, RxStats};
 use super::plan::Plan;
 use crate::failure::Failure;
 use crate::groups::{GroupCount, Groups};
-use crate::lane::LaneTx;
+use crate::lane::{FileBatch, LaneTx};
 use crate::threads::spawn;
 
 /// After the end, frames that came before it are looked for until none has shown up for this
@@ -132,7 +132,7 @@ impl Inspect for () {
 #[derive(Debug)]
 pub(crate) struct Received<I> {
     /// Still open: the writer ends when it is dropped.
-    pub(crate) lane: Option<LaneTx>,
+    pub(crate) lane: Option<LaneTx<FileBatch>>,
     pub(crate) counts: Counts,
     /// Of all queues together.
     pub(crate) queue: RxStats,
@@ -157,7 +157,7 @@ impl<I: Inspect> Receiver<I> {
     pub(crate) fn new(
         plan: &Plan,
         mut queues: Vec<AnyRx>,
-        lane: Option<LaneTx>,
+        lane: Option<LaneTx<FileBatch>>,
         inspector: I,
         desk: Arc<Desk>,
         stop: &StopHandle,
@@ -273,7 +273,7 @@ fn sum(queues: &[RxStats]) -> RxStats {
 /// What happens to each frame.
 #[derive(Debug)]
 struct Taker<I> {
-    lane: Option<LaneTx>,
+    lane: Option<LaneTx<FileBatch>>,
     counts: Counts,
     limit: u64,
     snaplen: usize,

@@ -69,6 +69,8 @@ impl TopArgs {
             files: None,
             seq: self.seq,
             buffer: 0,
+            cached: false,
+            sync: false,
             no_promiscuous: self.no_promiscuous,
             metrics: self.metrics,
         }

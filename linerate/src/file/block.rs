@@ -1,13 +1,17 @@
 //! Encodes pcapng blocks into one growing buffer, in this machine's byte order.
 
+use linerate_common::{NO_TS, RxFrame};
+
 use super::statistics::Statistics;
-use super::writer::InterfaceOptions;
+use super::writer::{InterfaceOptions, epb_flags};
 
 const SECTION: u32 = 0x0a0d_0d0a;
 const INTERFACE: u32 = 1;
 const SIMPLE: u32 = 3;
 const STATISTICS: u32 = 5;
-const ENHANCED: u32 = 6;
+pub(super) const ENHANCED: u32 = 6;
+/// Of the types that are left to local use, for bytes that mean nothing.
+pub(super) const PADDING: u32 = 0x8000_0000;
 
 const OPT_COMMENT: u16 = 1;
 const ETHERNET: u16 = 1;
@@ -79,8 +83,22 @@ impl Encoder {
         });
     }
 
+    /// A frame by the block that fits it.
     #[inline]
-    pub(super) fn enhanced(
+    pub(super) fn frame(&mut self, interface: u32, frame: &RxFrame<'_>, lost_before: u64) {
+        let meta = &frame.meta;
+        let whole = meta.wire_len as usize == frame.bytes.len();
+        if meta.ts_ns == NO_TS && interface == 0 && whole && lost_before == 0 {
+            self.simple(frame.bytes);
+        } else {
+            let ts_ns = if meta.ts_ns == NO_TS { 0 } else { meta.ts_ns };
+            let flags = epb_flags(meta.flags);
+            self.enhanced(interface, frame.bytes, ts_ns, meta.wire_len, flags, lost_before);
+        }
+    }
+
+    #[inline]
+    fn enhanced(
         &mut self,
         interface: u32,
         frame: &[u8],
@@ -127,7 +145,7 @@ impl Encoder {
         self.frames += 1;
     }
 
-    pub(super) fn simple(&mut self, frame: &[u8]) {
+    fn simple(&mut self, frame: &[u8]) {
         self.block(SIMPLE, |b| {
             b.u32(frame.len() as u32);
             b.padded(frame);

@@ -9,8 +9,13 @@
 //! The writer records what a receive queue knows: ns timestamps, true lengths of cut frames,
 //! losses before a frame, and the loss ledger as interface statistics at the end.
 //!
+//! A program that must not wait for a disk encodes into [`Blocks`] on its receive thread and lets
+//! another hand them to a [`CaptureFile`], which writes past the page cache.
+//!
 //! To replay a file through the same code that reads a card, open the port `pcap:FILE`.
 mod block;
+mod blocks;
+mod disk;
 mod error;
 mod options;
 mod pcap;
@@ -23,6 +28,8 @@ mod source;
 mod statistics;
 mod writer;
 
+pub use blocks::{Blocks, preamble};
+pub use disk::{CaptureFile, Via};
 pub use error::{FileError, FileErrorKind};
 pub use reader::{Format, Reader};
 pub use record::{ETHERNET, Interface, MAX_RECORD, Record, RecordInfo, Ticks};

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use linerate_common::{NO_TS, RxFlags, RxFrame};
+use linerate_common::{RxFlags, RxFrame};
 
 use super::block::{Encoder, whole_blocks};
 use super::statistics::Statistics;
@@ -44,7 +44,12 @@ pub struct Writer<W: Write> {
 
 /// An interface of a file being written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct InterfaceId(u32);
+pub struct InterfaceId(pub(super) u32);
+
+impl InterfaceId {
+    /// The first interface of a file.
+    pub const FIRST: Self = Self(0);
+}
 
 /// What a file says about an interface. Empty texts are left out.
 #[derive(Debug, Clone, Default)]
@@ -148,15 +153,7 @@ impl<W: Write> Writer<W> {
     ) -> io::Result<()> {
         assert!(interface.0 < self.interfaces, "an interface of another writer");
         self.check()?;
-        let meta = &frame.meta;
-        let whole = meta.wire_len as usize == frame.bytes.len();
-        if meta.ts_ns == NO_TS && interface.0 == 0 && whole && lost_before == 0 {
-            self.buf.simple(frame.bytes);
-        } else {
-            let ts_ns = if meta.ts_ns == NO_TS { 0 } else { meta.ts_ns };
-            let flags = epb_flags(meta.flags);
-            self.buf.enhanced(interface.0, frame.bytes, ts_ns, meta.wire_len, flags, lost_before);
-        }
+        self.buf.frame(interface.0, frame, lost_before);
         self.accepted += 1;
         self.spill()
     }
@@ -286,7 +283,7 @@ impl<W: Write> Drop for Writer<W> {
 
 /// The `epb_flags` word, or 0 for the ordinary frame: received, and nothing wrong with it.
 #[inline]
-fn epb_flags(flags: RxFlags) -> u32 {
+pub(super) fn epb_flags(flags: RxFlags) -> u32 {
     if !flags.contains(RxFlags::OUTGOING) && !flags.contains(RxFlags::BAD) {
         return 0;
     }
