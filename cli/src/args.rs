@@ -161,8 +161,7 @@ pub(crate) struct CaptureArgs {
     /// past it, straight to the disk (O_DIRECT).
     #[arg(long, requires = "write")]
     pub(crate) cached: bool,
-    /// Wait for the disk to have everything when it has nothing else to do, at most once a
-    /// second, and at the end of each file (fdatasync).
+    /// See once a second, and at the end of each file, that the disk has everything (fdatasync).
     #[arg(long, requires = "write")]
     pub(crate) sync: bool,
     /// Take only frames that the card would take anyway (not promiscuous).

@@ -69,7 +69,7 @@ struct Part {
 }
 
 impl Recorder {
-    /// Opens the (first) file and writes its header.
+    /// Opens the (first) file.
     pub(crate) fn create(
         target: Target,
         interface: InterfaceOptions,
@@ -121,6 +121,12 @@ impl Recorder {
             Target::Rotation { after_bytes, .. } => after_bytes,
             _ => u64::MAX,
         }
+    }
+
+    /// Writes what the first file begins with.
+    pub(crate) fn begin(&mut self) -> io::Result<()> {
+        let Some(part) = &mut self.open else { return Err(closed()) };
+        part.file.begin()
     }
 
     /// Adds blocks to the file; begins the next one behind them if they are its last.

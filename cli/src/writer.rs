@@ -150,6 +150,7 @@ impl Task {
     }
 
     fn record(&mut self) -> io::Result<()> {
+        self.recorder.begin()?;
         let (mut written, mut synced) = (Instant::now(), Instant::now());
         let mut nap = SHORT_NAP;
         loop {
@@ -157,6 +158,10 @@ impl Task {
             if self.held.is_some() && written.elapsed() >= FLUSH_AGE {
                 self.write_held()?;
                 written = Instant::now();
+            }
+            if synced.elapsed() >= SYNC_AGE {
+                self.recorder.sync()?;
+                synced = Instant::now();
             }
             match next {
                 Next::Batch(batch) => {
@@ -166,10 +171,6 @@ impl Task {
                     self.progress.frames.store(self.taken, Ordering::Relaxed);
                 }
                 Next::Dry => {
-                    if synced.elapsed() >= SYNC_AGE {
-                        synced = Instant::now();
-                        self.recorder.sync()?;
-                    }
                     thread::sleep(nap);
                     nap = (2 * nap).min(LONG_NAP);
                 }

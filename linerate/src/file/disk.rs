@@ -40,6 +40,8 @@ pub struct CaptureFile {
     file: File,
     via: Via,
     refused: Option<io::Error>,
+    /// Until it is written.
+    preamble: Vec<u8>,
     end: u64,
     frames: u64,
     /// The file's last piece, up to `end`.
@@ -47,15 +49,22 @@ pub struct CaptureFile {
 }
 
 impl CaptureFile {
-    /// Begins a file with what [`preamble`](super::preamble) returned, by `via` or the nearest
-    /// that works: a pipe is always a [`Via::Stream`], and tmpfs has no disk behind it.
+    /// A file that begins with what [`preamble`](super::preamble) returned, written by `via` or the
+    /// nearest that works: a pipe is always a [`Via::Stream`], and tmpfs has no disk behind it.
     ///
     /// # Errors
     ///
-    /// The beginning could not be written.
+    /// The operating system does not say what kind of file it is.
     pub fn create(file: File, preamble: &[u8], via: Via) -> io::Result<Self> {
-        let mut this =
-            Self { file, via, refused: None, end: 0, frames: 0, rest: Vec::with_capacity(ALIGN) };
+        let mut this = Self {
+            file,
+            via,
+            refused: None,
+            preamble: preamble.to_vec(),
+            end: 0,
+            frames: 0,
+            rest: Vec::with_capacity(ALIGN),
+        };
         if via != Via::Stream && !this.file.metadata()?.is_file() {
             this.via = Via::Stream;
         }
@@ -65,23 +74,40 @@ impl CaptureFile {
             this.via = Via::Cached;
             this.refused = Some(error);
         }
-        let mut blocks = Blocks::with_capacity(preamble.len());
-        blocks.begin(0);
-        blocks.raw(preamble);
-        this.append(&mut blocks)?;
         Ok(this)
     }
 
-    /// Writes these blocks, which begin where the file ends.
+    /// Writes the preamble, if that has not been done: what has no frames yet is a capture, too.
+    ///
+    /// # Errors
+    ///
+    /// As [`append`](Self::append).
+    pub fn begin(&mut self) -> io::Result<()> {
+        let preamble = std::mem::take(&mut self.preamble);
+        if preamble.is_empty() {
+            return Ok(());
+        }
+        let mut blocks = Blocks::with_capacity(preamble.len());
+        blocks.begin(0);
+        blocks.raw(&preamble);
+        self.write(&mut blocks)
+    }
+
+    /// Writes these blocks, which begin where the file ends (the first behind the preamble).
     ///
     /// # Errors
     ///
     /// The output failed; [`cut`](Self::cut) makes a sound file of what was written. Or the blocks
     /// are for another place.
     pub fn append(&mut self, blocks: &mut Blocks) -> io::Result<()> {
+        self.begin()?;
         if blocks.at() != self.end {
             return Err(io::Error::new(ErrorKind::InvalidInput, "blocks of another place"));
         }
+        self.write(blocks)
+    }
+
+    fn write(&mut self, blocks: &mut Blocks) -> io::Result<()> {
         if self.via == Via::Direct {
             let (pieces, rest) = blocks.pieces(&self.rest);
             let start = self.end - self.rest.len() as u64;
@@ -121,6 +147,7 @@ impl CaptureFile {
         statistics: &Statistics,
         comment: &str,
     ) -> io::Result<()> {
+        self.begin()?;
         let mut blocks = Blocks::with_capacity(comment.len() + 1024);
         blocks.begin(self.end);
         if blocks.statistics(interface, statistics, comment) {
@@ -270,9 +297,10 @@ mod tests {
         let (path, file) = scratch(name);
         let mut capture = CaptureFile::create(file, &head(), wanted).unwrap();
         if let Some(why) = capture.refused() {
-            linerate_lab::skip("sound_after_each_write", &format!("no O_DIRECT: {why}"));
+            linerate_lab::skip("a_file_past_the_page_cache", &format!("no O_DIRECT: {why}"));
             return std::fs::remove_file(path).unwrap();
         }
+        capture.begin().unwrap();
         assert!(numbers(&path).is_empty(), "the file is one before the first frame");
         let mut blocks = Blocks::with_capacity(64 << 10);
         let mut n = 0;
@@ -309,6 +337,7 @@ mod tests {
     fn a_file_that_loses_its_direct_way_goes_on() {
         let (path, file) = scratch("leave");
         let mut capture = CaptureFile::create(file, &head(), Via::Direct).unwrap();
+        capture.begin().unwrap();
         let mut blocks = Blocks::with_capacity(64 << 10);
         for n in 0..4 {
             if n == 2 && capture.via() == Via::Direct {
@@ -330,6 +359,7 @@ mod tests {
     fn blocks_of_another_place_are_refused() {
         let (path, file) = scratch("place");
         let mut capture = CaptureFile::create(file, &head(), Via::Cached).unwrap();
+        capture.begin().unwrap();
         let mut blocks = Blocks::with_capacity(4096);
         blocks.begin(capture.bytes() + 4);
         assert_eq!(capture.append(&mut blocks).unwrap_err().kind(), ErrorKind::InvalidInput);
