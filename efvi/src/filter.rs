@@ -94,8 +94,14 @@ impl Rules {
             let what = "the driver cannot remove this kind of filter from an open queue";
             return Err(unsupported("ef_vi_filter_del", what).remedy("close the queue"));
         }
-        let rule = self.installed.swap_remove(at);
-        rule.cookies.into_iter().try_for_each(|cookie| session.remove_filter(cookie))
+        // What the driver does not give back stays a rule, to be removed again.
+        let cookies = &mut self.installed[at].cookies;
+        while let Some(cookie) = cookies.last() {
+            session.remove_filter(*cookie)?;
+            cookies.pop();
+        }
+        self.installed.swap_remove(at);
+        Ok(())
     }
 
     /// The flows that are in place.

@@ -226,16 +226,20 @@ impl Session {
     /// Removes a filter.
     pub(crate) fn remove_filter(&mut self, mut cookie: ef_filter_cookie) -> Result<(), SetupError> {
         // SAFETY: a cookie of this VI or set, which is alive.
-        let rc = unsafe {
+        unsafe {
             match &self.set {
                 Some(set) => {
                     let (set, dh) = set.raw();
-                    (self.lib.vi_set_filter_del)(set, dh, &mut cookie)
+                    let rc = (self.lib.vi_set_filter_del)(set, dh, &mut cookie);
+                    checked("ef_vi_set_filter_del", rc)?;
                 }
-                None => (self.lib.vi_filter_del)(self.vi(), self.dh, &mut cookie),
+                None => {
+                    let rc = (self.lib.vi_filter_del)(self.vi(), self.dh, &mut cookie);
+                    checked("ef_vi_filter_del", rc)?;
+                }
             }
-        };
-        checked("ef_vi_filter_del", rc).map(drop)
+        }
+        Ok(())
     }
 
     /// Takes a region of the card's memory for programmed I/O; returns its length in bytes.

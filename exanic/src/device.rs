@@ -194,7 +194,7 @@ impl Device {
     ///
     /// There is no such port.
     pub fn status(&self, port: u32) -> Result<PortStatus, SetupError> {
-        const CALL: &str = "exanic_get_port_status";
+        const CALL: &str = "exanic_get_mac_addr";
         let mut mac = [0; 6];
         let (api, handle, number) = (self.api, self.raw(), port as i32);
         let locked = library::lock();

@@ -101,15 +101,21 @@ pub(crate) fn add(reader: &Reader, flow: &FlowSpec) -> Result<RuleId, SetupError
     let rule = rule(flow)?;
     let (api, handle) = (reader.device().api(), reader.device().raw());
     let locked = library::lock();
-    let (region, id) = match &rule {
-        // SAFETY: live handles and a rule that outlives the call.
-        Rule::Ip(ip) => (REGION_IP, unsafe { (api.filter_add_ip)(handle, reader.raw(), ip) }),
-        // SAFETY: as above.
-        Rule::Mac(mac) => (REGION_MAC, unsafe { (api.filter_add_mac)(handle, reader.raw(), mac) }),
+    let (call, region, id) = match &rule {
+        Rule::Ip(ip) => {
+            // SAFETY: live handles and a rule that outlives the call.
+            let id = unsafe { (api.filter_add_ip)(handle, reader.raw(), ip) };
+            ("exanic_filter_add_ip", REGION_IP, id)
+        }
+        Rule::Mac(mac) => {
+            // SAFETY: as above.
+            let id = unsafe { (api.filter_add_mac)(handle, reader.raw(), mac) };
+            ("exanic_filter_add_mac", REGION_MAC, id)
+        }
     };
     match u8::try_from(id) {
         Ok(id) => Ok(rule_id(region, id)),
-        Err(_) => Err(locked.failed(api, CALL)),
+        Err(_) => Err(locked.failed(api, call)),
     }
 }
 
