@@ -5,6 +5,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::ring::{Consumer, Desc, Producer, RawRing};
 
+mod descriptors;
+
+pub use descriptors::descriptors;
+
 const SLOTS: usize = 8;
 
 /// Reads `bytes` as values that the other side stores into its index, with a look of ours after

@@ -54,6 +54,7 @@ mod ring;
 mod rx;
 mod socket;
 mod steer;
+mod sync;
 mod sys;
 mod tx;
 mod umem;

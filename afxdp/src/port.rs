@@ -40,6 +40,12 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    #[cfg(fuzzing)]
+    pub(crate) fn without_steering() -> Self {
+        let name = String::from("fuzz");
+        Self { name: name.clone(), steering: None, vlan_hidden: false, interface: name }
+    }
+
     pub(crate) fn steering(&self) -> Result<&Steering, SetupError> {
         self.steering.as_ref().ok_or_else(|| {
             SetupError::new(ErrorKind::Unsupported, "steer", "the port has no program of ours")

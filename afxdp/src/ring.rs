@@ -26,7 +26,9 @@
 //! cost frames, but never memory safety.
 
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, Ordering, fence};
+use std::sync::atomic::Ordering;
+
+use crate::sync::{AtomicU32, fence};
 
 /// Set by the kernel in a ring's flags: it sleeps and wants to be told about new entries.
 const XDP_RING_NEED_WAKEUP: u32 = 1;
@@ -194,6 +196,10 @@ impl<T: Copy> Consumer<T> {
     }
 }
 
+#[cfg(all(loom, test))]
+mod models;
+
+#[cfg(not(loom))]
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -111,6 +111,12 @@ impl XdpRx {
         queue
     }
 
+    /// Frames may have metadata in front that begins with `cookie`.
+    #[cfg(fuzzing)]
+    pub(crate) fn expect_meta(&mut self, cookie: u64) {
+        self.view = View::new(self.frames.pool(), cookie);
+    }
+
     /// The receive queue of the card.
     #[must_use]
     pub fn queue(&self) -> u32 {

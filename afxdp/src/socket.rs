@@ -198,6 +198,28 @@ impl Socket {
         Ok((socket, rings))
     }
 
+    /// One that stands for a socket where the rings are not the kernel's.
+    #[cfg(fuzzing)]
+    pub(crate) fn of_anything(fd: OwnedFd, umem: Arc<Umem>) -> Self {
+        Self {
+            _mappings: Vec::new(),
+            fd: Some(fd),
+            frames: Mutex::new(Vec::new()),
+            _umem: umem,
+            ifindex: 0,
+            queue: 0,
+            zero_copy: false,
+            need_wakeup: true,
+            shared: false,
+        }
+    }
+
+    /// Gives back what [`keep`](Self::keep) kept, although the socket lives on.
+    #[cfg(fuzzing)]
+    pub(crate) fn forget_kept(&self) {
+        self.frames.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// Does the card itself write into the pool?
     pub(crate) fn is_zero_copy(&self) -> bool {
         self.zero_copy

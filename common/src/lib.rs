@@ -23,6 +23,7 @@ pub mod pool;
 mod rx;
 mod stats;
 mod steer;
+mod sync;
 mod tx;
 mod wait;
 

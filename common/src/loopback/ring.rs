@@ -4,10 +4,11 @@
 //! The shared index is read only when the cached one says full (or empty), so in a steady stream
 //! the cache line that holds it moves between the cores once a burst instead of once an entry.
 
-use std::cell::UnsafeCell;
 use std::mem::MaybeUninit;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
+
+use crate::sync::{AtomicUsize, UnsafeCell};
 
 /// An index on a cache line of its own: 128 bytes, since x86 prefetches lines in pairs.
 #[repr(align(128))]
@@ -60,7 +61,7 @@ impl<T: Copy + Send> Producer<T> {
         }
         let cell = &self.shared.entries[self.tail & (slots - 1)];
         // SAFETY: the entry is outside head..tail, so it is ours (see `Sync` above).
-        unsafe { (*cell.get()).write(entry) };
+        cell.with_mut(|place| unsafe { (*place).write(entry) });
         self.tail = self.tail.wrapping_add(1);
         true
     }
@@ -117,7 +118,7 @@ impl<T: Copy + Send> Consumer<T> {
         // SAFETY: the entry is inside head..tail, so it was written and is not written again
         // before `publish` moves the head past it (see `Sync` above). `T: Copy`: reading it
         // leaves nothing behind to drop.
-        let entry = unsafe { (*cell.get()).assume_init_read() };
+        let entry = cell.with(|place| unsafe { (*place).assume_init_read() });
         self.head = self.head.wrapping_add(1);
         Some(entry)
     }
@@ -130,6 +131,10 @@ impl<T: Copy + Send> Consumer<T> {
     }
 }
 
+#[cfg(all(loom, test))]
+mod models;
+
+#[cfg(not(loom))]
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,9 +2,10 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use crate::error::SetupError;
+use crate::sync::AtomicBool;
 
 /// Ends every loop that was made with it, spinning or asleep. Clones are the same handle.
 ///
@@ -79,6 +80,10 @@ impl AsFd for StopHandle {
     }
 }
 
+#[cfg(all(loom, test))]
+mod models;
+
+#[cfg(not(loom))]
 #[cfg(test)]
 mod tests {
     use super::*;

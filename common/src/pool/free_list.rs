@@ -9,7 +9,9 @@
 //! read, but then the swap fails and the walk starts again. (2^32 changes between one thread's
 //! load and its swap would fool it; at 10 ns a change that thread has slept 43 s.)
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
+
+use crate::sync::{AtomicU32, AtomicU64};
 
 const NONE: u32 = u32::MAX;
 
@@ -89,6 +91,10 @@ fn first(head: u64) -> u32 {
     head as u32
 }
 
+#[cfg(all(loom, test))]
+mod models;
+
+#[cfg(not(loom))]
 #[cfg(test)]
 mod tests {
     use super::*;

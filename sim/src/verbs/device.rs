@@ -12,7 +12,7 @@ use linerate_ibverbs_sys::{self as sys, ibv_device};
 use crate::cable::Plug;
 
 use super::abi::{self, Private, Unavailable};
-use super::faults::{Faults, StampKind};
+use super::faults::{Faults, Forged, StampKind};
 use super::flow::Rule;
 use super::hardware;
 use super::provider;
@@ -117,6 +117,19 @@ impl Device {
     #[must_use]
     pub fn faults(&self) -> &Faults {
         &self.shared.faults
+    }
+
+    /// One round of the device's work in the caller's thread; `false` when there was none. For
+    /// tests that have [stalled](Faults::stall) the device's own thread.
+    pub fn step(&self) -> bool {
+        hardware::work(&self.shared)
+    }
+
+    /// Puts a completion that belongs to nothing into the completion queue of every pair.
+    pub fn forge(&self, forged: Forged) {
+        for qp in lock(&self.shared.qps).iter() {
+            qp.forge(forged);
+        }
     }
 
     /// Takes the link down or up, with the event that libibverbs reports for it.

@@ -25,6 +25,28 @@ pub enum SendFault {
     Vanish,
 }
 
+/// A completion of any content, as only a broken card or library would give it: see
+/// [`Device::forge`](super::Device::forge).
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Forged {
+    /// Goes to the queues of sent frames, not to those of received ones.
+    pub sent: bool,
+    /// The number of the request.
+    pub wr_id: u64,
+    /// `IBV_WC_*`.
+    pub status: u32,
+    /// `IBV_WC_SEND` and the like.
+    pub opcode: u32,
+    /// Bytes that were written.
+    pub bytes: u32,
+    /// `IBV_WC_*` flags.
+    pub wc_flags: u32,
+    /// The flow that matched.
+    pub tag: u32,
+    /// When it was completed.
+    pub at_ns: u64,
+}
+
 /// How the device stamps completions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum StampKind {

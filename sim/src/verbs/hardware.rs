@@ -29,7 +29,7 @@ pub(super) fn run(shared: &Shared) {
 }
 
 /// One round over all queues; `false` when there was nothing to do.
-fn work(shared: &Shared) -> bool {
+pub(super) fn work(shared: &Shared) -> bool {
     let mut busy = false;
     let qps: Vec<Arc<QpState>> = lock(&shared.qps).clone();
     for qp in &qps {

@@ -39,5 +39,5 @@ mod spread;
 pub use abi::Unavailable;
 pub use device::Device;
 pub use driver::register_driver;
-pub use faults::{Faults, RecvFault, SendFault, StampKind};
+pub use faults::{Faults, Forged, RecvFault, SendFault, StampKind};
 pub use provider::api;

@@ -9,6 +9,7 @@ use linerate_ibverbs_sys::{self as sys, ibv_qp, ibv_qp_cap, ibv_sge, ibv_wc};
 
 use super::cq::{CqState, Entry};
 use super::device::{Shared, lock};
+use super::faults::Forged;
 use super::spread::Spread;
 
 /// A buffer that waits for a frame.
@@ -133,6 +134,24 @@ impl QpState {
             Side::Send => self.send_cq.push(entry),
             Side::Recv => self.recv_cq.push(entry),
         }
+    }
+
+    /// A completion that nothing stands behind.
+    pub(super) fn forge(self: &Arc<Self>, forged: Forged) {
+        let done = Done {
+            bytes: forged.bytes,
+            tag: forged.tag,
+            wc_flags: forged.wc_flags,
+            ..Done::default()
+        };
+        let (side, queue) = match forged.sent {
+            true => (Side::Send, &self.send_cq),
+            false => (Side::Recv, &self.recv_cq),
+        };
+        let mut entry = self.entry(side, forged.wr_id, forged.status, done);
+        entry.wc.opcode = forged.opcode;
+        entry.at_ns = forged.at_ns;
+        queue.push(entry);
     }
 
     /// Into the error state: everything posted comes back flushed.
