@@ -19,6 +19,7 @@ use crate::load::{self, Deck, Order, Sent, Shared};
 use crate::meeting;
 use crate::metrics::Feed;
 use crate::output::{Output, Paint};
+use crate::privilege::{self, Need};
 use crate::probe::Origin;
 use crate::setting::{Setting, interface_of};
 use crate::signals::Interrupt;
@@ -43,6 +44,7 @@ pub(crate) fn run(args: &BlastArgs, out: &Output) -> Result<(), Failure> {
     let interface = interface_of(&port);
     let setting = Setting::of(&port, interface.as_ref(), args.cpu, Strategy::low_latency());
     let origin = Origin::of(interface.as_ref());
+    privilege::give_up(&[port.backend()], Need::Nothing, out);
     let (_, tx, guard) = port.into_parts();
     let sender = meeting::sender(tx, &identity)?;
     sender.check_sizes(&args.sizes)?;

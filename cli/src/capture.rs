@@ -71,7 +71,7 @@ pub(crate) fn run(args: &CaptureArgs, out: &mut Output) -> Result<(), Failure> {
         Some(Target::Rotation { .. }) => Need::NewFiles,
         _ => Need::Nothing,
     };
-    privilege::give_up(port.backend(), need, out);
+    privilege::give_up(&[port.backend()], need, out);
     let (lane, recording) = writer::start(recorder, plan.buffer_bytes, plan.cpu)?;
 
     let mut presence = Presence::of(port.backend(), interface);

@@ -25,6 +25,7 @@ use crate::histogram;
 use crate::json::Identity;
 use crate::ledger::Ledger;
 use crate::output::Output;
+use crate::privilege::{self, Need};
 use crate::recorder::{Habit, Recorder, Target};
 use crate::sequence::SeqSpec;
 use crate::signals::Interrupt;
@@ -56,6 +57,7 @@ pub(crate) fn run(args: &DemoArgs, out: &Output) -> Result<(), Failure> {
 
     let recorder = record(args.write.as_deref(), &port, &plan, out)?;
     let file = recorder.as_ref().map(Recorder::name);
+    privilege::give_up(&[port.backend()], Need::Nothing, out);
     let (lane, recording) = writer::start(recorder, plan.buffer_bytes, None)?;
     let identity = Identity::of(&port);
     let choice = port.choice().to_vec();

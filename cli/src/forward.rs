@@ -20,6 +20,7 @@ use crate::json::Identity;
 use crate::meeting;
 use crate::metrics::Feed;
 use crate::output::Output;
+use crate::privilege::{self, Need};
 use crate::signals::Interrupt;
 use crate::threads::{check_cpu, join, spawn};
 
@@ -58,6 +59,7 @@ pub(crate) fn run(args: &ForwardArgs, out: &Output) -> Result<(), Failure> {
     let arrow = if args.one_way { "to" } else { "and" };
     out.text(&format!("{} {arrow} {}, {how}; Ctrl-C ends it", ids[0].port, ids[1].port));
 
+    privilege::give_up(&[a.backend(), b.backend()], Need::Nothing, out);
     let (a_rx, a_tx, _a_guard) = a.into_parts();
     let (b_rx, b_tx, _b_guard) = b.into_parts();
     let mut feed = Feed::start(args.metrics, &[&ids[0], &ids[1]], out)?;

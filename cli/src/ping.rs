@@ -24,6 +24,7 @@ use crate::meeting;
 use crate::metrics::Feed;
 use crate::output::Output;
 use crate::plot;
+use crate::privilege::{self, Need};
 use crate::probe::{Origin, any_number};
 use crate::setting::{Setting, interface_of};
 use crate::signals::Interrupt;
@@ -70,6 +71,8 @@ pub(crate) fn run(args: &PingArgs, out: &Output) -> Result<(), Failure> {
     out.text(&setting.render(&identity.port, out.paint()));
 
     let origin = Origin::of(interface.as_ref());
+    let need = if args.plot.is_some() { Need::NewFiles } else { Need::Nothing };
+    privilege::give_up(&[port.backend()], need, out);
     let (queues, tx, guard) = port.into_parts();
     let tx = meeting::sender(tx, &identity)?;
     tx.check_sizes(&args.sizes)?;

@@ -58,7 +58,7 @@ pub(crate) fn run(args: &PongArgs, out: &Output) -> Result<(), Failure> {
     out.text(&setting.render(&identity.port, out.paint()));
     out.text(&format!("answering what comes to {}; Ctrl-C ends it", args.on));
     let origin = Origin::of(interface.as_ref());
-    privilege::give_up(port.backend(), Need::Nothing, out);
+    privilege::give_up(&[port.backend()], Need::Nothing, out);
     let (queues, tx, guard) = port.into_parts();
     let tx = meeting::sender(tx, &identity)?.tx;
     let mut events = EventLoop::new(args.strategy, &stop);

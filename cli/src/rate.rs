@@ -18,6 +18,7 @@ use crate::meeting;
 use crate::metrics::Feed;
 use crate::output::Output;
 use crate::plot;
+use crate::privilege::{self, Need};
 use crate::probe::Origin;
 use crate::setting::{Setting, interface_of};
 use crate::signals::Interrupt;
@@ -59,6 +60,8 @@ pub(crate) fn run(args: &RateArgs, out: &Output) -> Result<(), Failure> {
     out.text(&settings[1].render(&to_uri, paint));
 
     let origin = Origin::of(interface_of(&from).as_ref());
+    let need = if args.plot.is_some() { Need::NewFiles } else { Need::Nothing };
+    privilege::give_up(&[from.backend(), to.backend()], need, out);
     let (_, tx, _from_guard) = from.into_parts();
     let sender = meeting::sender(tx, &identity)?;
     sender.check_sizes(&args.sizes)?;

@@ -23,6 +23,7 @@ use crate::json::Identity;
 use crate::lane::lane;
 use crate::metrics::Feed;
 use crate::output::Output;
+use crate::privilege::{self, Need};
 use crate::signals::Interrupt;
 use crate::threads::{check_cpu, join, spawn};
 
@@ -55,6 +56,8 @@ pub(crate) fn run(args: &ReplayArgs, out: &mut Output) -> Result<(), Failure> {
     };
 
     let mut feed = Feed::start(args.metrics, &[&identity], out)?;
+    let need = if args.times == 1 { Need::Nothing } else { Need::OldFiles };
+    privilege::give_up(&[port.backend()], need, out);
     let shared = Arc::new(Shared::default());
     let (lane_tx, lane_rx) = lane(AHEAD_BYTES);
     let reader = source.start(lane_tx)?;

@@ -21,6 +21,7 @@ use crate::load::{Tally, Totals};
 use crate::meeting;
 use crate::metrics::{self, Exporter};
 use crate::output::Output;
+use crate::privilege::{self, Need};
 use crate::setting::{Setting, interface_of};
 use crate::signals::Interrupt;
 use crate::threads::{check_cpu, join, spawn};
@@ -61,6 +62,7 @@ pub(crate) fn run(args: &SinkArgs, out: &Output) -> Result<(), Failure> {
     let strategy = meeting::strategy(args.strategy, &mut port.rx);
     let setting = Setting::of(&port, interface.as_ref(), args.cpu, strategy);
     let exporter = args.metrics.map(|at| Exporter::start(at, &[&identity], out)).transpose()?;
+    privilege::give_up(&[port.backend()], Need::Nothing, out);
     let (queues, _, guard) = port.into_parts();
     let mut events = EventLoop::new(strategy, &stop);
     for queue in queues {

@@ -23,6 +23,7 @@ use crate::format::plural;
 use crate::json::Identity;
 use crate::metrics::{self, Exporter};
 use crate::output::Output;
+use crate::privilege::{self, Need};
 use crate::signals::Interrupt;
 use crate::threads::{check_cpu, join};
 
@@ -51,6 +52,7 @@ pub(crate) fn run(args: &TopArgs, out: &Output) -> Result<(), Failure> {
     plan.check_queues(&mut port.rx)?;
     let identity = Identity::of(&port);
     let exporter = args.metrics.map(|at| Exporter::start(at, &[&identity], out)).transpose()?;
+    privilege::give_up(&[port.backend()], Need::Nothing, out);
     let (queues, _, guard) = port.into_parts();
     let desk = Arc::new(Desk::new(&plan));
     let receiver = Receiver::new(&plan, queues, None, (), Arc::clone(&desk), &stop)?;

@@ -5,50 +5,102 @@
 mod common;
 
 use std::os::unix::fs::symlink;
+use std::time::{Duration, Instant};
 
 use common::{Running, Scratch, json, mixed_frames, run, write_pcap};
 use linerate_lab::{lab_or_skip, skip};
 
-/// `CapEff` and `CapPrm` of every thread of a process, one word each when all agree.
-fn capabilities(pid: u32) -> (u64, u64) {
+/// `CapEff` and `CapPrm` of every thread of a process, with the threads' names.
+fn capabilities(pid: u32) -> Vec<(String, u64, u64)> {
     let mut seen = Vec::new();
     for task in std::fs::read_dir(format!("/proc/{pid}/task")).unwrap() {
         // A thread may end meanwhile.
         let Ok(status) = std::fs::read_to_string(task.unwrap().path().join("status")) else {
             continue;
         };
-        let word = |name: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
-            u64::from_str_radix(line.trim(), 16).unwrap()
-        };
-        seen.push((word("CapEff:"), word("CapPrm:")));
+        let row = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        let word = |name: &str| u64::from_str_radix(row(name).trim(), 16).unwrap();
+        seen.push((row("Name:").trim().to_owned(), word("CapEff:"), word("CapPrm:")));
     }
-    seen.dedup();
-    assert_eq!(seen.len(), 1, "all threads have the same: {seen:x?}");
-    seen[0]
+    seen
+}
+
+/// Waits until no thread has other capabilities than these. Threads of the library's own give
+/// theirs up when they first run.
+fn has_only(running: &Running, kept: u64, args: &[&str]) {
+    let begun = Instant::now();
+    loop {
+        let seen = capabilities(running.pid());
+        assert!(!seen.is_empty(), "{args:?} has ended");
+        if seen.iter().all(|(_, effective, permitted)| (effective | permitted) & !kept == 0) {
+            let main = &seen[0];
+            assert_eq!((main.1, main.2), (kept, kept), "{args:?}");
+            return;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(20), "{args:?}: {seen:x?}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 fn is_root() -> bool {
-    capabilities(std::process::id()).0 != 0
+    capabilities(std::process::id())[0].1 != 0
 }
+
+const DAC_OVERRIDE: u64 = 1 << 1;
+const DAC_READ_SEARCH: u64 = 1 << 2;
 
 #[test]
 fn a_running_capture_has_no_capabilities() {
-    const DAC_OVERRIDE: u64 = 1 << 1;
     let lab = lab_or_skip!();
     let dir = Scratch::new("capabilities");
     let file = dir.path("out.pcapng");
     for (port, more, kept) in [
         ("afpacket:v1", &["-f", "all"][..], 0),
+        // With a thread that keeps the membership and one that serves the metrics.
+        ("afpacket:v1", &["-g", "239.1.1.1:5000", "--metrics", "0"], 0),
         ("udp:v1", &["-g", "239.1.1.1:5000"], 0),
+        ("afxdp:v1", &["-g", "239.1.1.1:5000"], 0),
         ("afpacket:v1", &["-f", "all", "-C", "1"], DAC_OVERRIDE),
     ] {
         let args = [&["capture", "-i", port, "-w", &file], more].concat();
         let mut capture = lab.in_b(|| Running::start(&args));
-        assert_eq!(capabilities(capture.pid()), (kept, kept), "{args:?}");
+        has_only(&capture, kept, &args);
         let ended = capture.interrupt();
         assert_eq!((ended.code, &ended.last["unexplained"]), (Some(0), &0.into()), "{ended:?}");
     }
+}
+
+#[test]
+fn every_running_command_has_given_up_its_capabilities() {
+    let lab = lab_or_skip!();
+    lab.add_pair("w0", "w1").unwrap();
+    let dir = Scratch::new("every-command");
+    let (input, output) = (dir.path("in.pcap"), dir.path("demo.pcapng"));
+    write_pcap(&input, &mixed_frames(100, 100_000_000));
+    let to = "239.1.1.1:5000";
+    for (args, kept) in [
+        (&["pong", "afpacket:v1", "--loop", "adaptive"][..], 0),
+        (&["pong", "afxdp:v1", "--loop", "adaptive"], 0),
+        (&["sink", "afpacket:v1", "-g", to], 0),
+        (&["sink", "afxdp:v1", "-g", to, "--metrics", "0"], 0),
+        (&["blast", "afpacket:v1", "-g", to, "--pps", "100"], 0),
+        (&["blast", "afxdp:v1", "-g", to, "--pps", "100"], 0),
+        (&["forward", "afpacket:v1", "afpacket:w1", "--loop", "adaptive"], 0),
+        (&["forward", "afxdp:v1", "afxdp:w1", "--loop", "adaptive"], 0),
+        (&["replay", &input, "-o", "afpacket:v1"], 0),
+        (&["replay", &input, "-o", "afpacket:v1", "--times", "2"], DAC_READ_SEARCH),
+        (&["demo", "-i", "afpacket:lo", "-w", &output, "--duration", "60"], 0),
+    ] {
+        let mut running = lab.in_b(|| Running::start(args));
+        has_only(&running, kept, args);
+        let ended = running.interrupt();
+        // Closing needed no rights either.
+        assert!(ended.last["error"].is_null(), "{args:?}: {ended:?}");
+    }
+    // What AF_XDP had attached went with the process.
+    let link = lab.in_b(|| std::process::Command::new("ip").args(["link", "show", "v1"]).output());
+    let link = String::from_utf8(link.unwrap().stdout).unwrap();
+    assert!(link.contains("v1") && !link.contains("xdp"), "{link}");
 }
 
 #[test]

@@ -20,6 +20,7 @@ pub mod loops;
 pub mod membership;
 pub mod packet;
 pub mod pool;
+mod rights;
 mod rx;
 mod stats;
 mod steer;

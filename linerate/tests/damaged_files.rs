@@ -139,6 +139,65 @@ fn pcapng_frames() -> Vec<Frame> {
     ]
 }
 
+/// Of compressed data that is damaged, all that comes before the damage is delivered.
+#[test]
+fn what_was_packed_before_the_damage_is_delivered() {
+    const FRAMES: u32 = 1_000;
+    let order = Order { big: false };
+    let mut file = Order { big: false }.classic(0xa1b2_3c4d, 1);
+    file.truncate(24);
+    for i in 0..FRAMES {
+        file.extend([SECOND as u32, i, 64, 64].map(|n| order.u32(n)).concat());
+        file.extend([i as u8; 64]);
+    }
+    let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gz.write_all(&file).unwrap();
+    // Ends the block at a whole byte, so that what follows is the next block's head.
+    gz.flush().unwrap();
+    let whole = gz.get_ref().clone();
+    for (tail, kind) in [
+        (&[0xff; 64][..], FileErrorKind::Damaged), // no such kind of block
+        (&[], FileErrorKind::Truncated),
+        // An empty last block, then a checksum that is none.
+        (&[3, 0, 1, 2, 3, 4, 0, 0, 0, 0], FileErrorKind::Damaged),
+    ] {
+        let mut reader = Reader::new(Cursor::new([&whole, tail].concat())).unwrap();
+        let mut seen = 0;
+        let error = loop {
+            match reader.next() {
+                Ok(Some(record)) => {
+                    assert_eq!(record.bytes, [seen as u8; 64]);
+                    seen += 1;
+                }
+                Ok(None) => panic!("damage after {seen} frames is not told"),
+                Err(e) => break e,
+            }
+        };
+        assert_eq!((seen, error.kind()), (FRAMES, kind), "{error}");
+        assert_eq!(error.offset(), file.len() as u64, "{error}");
+    }
+}
+
+/// Members of all kinds of headers, one after the other.
+#[test]
+fn members_of_a_gzip_follow_each_other() {
+    let file = Order { big: true }.pcapng();
+    let (first, second) = file.split_at(100);
+    let mut gz = flate2::GzBuilder::new()
+        .filename("capture.pcapng")
+        .comment("made by a test")
+        .extra(vec![7; 300])
+        .write(Vec::new(), flate2::Compression::best());
+    gz.write_all(first).unwrap();
+    let both = [gz.finish().unwrap(), gzip(b""), gzip(second)].concat();
+    let mut reader = Reader::new(Cursor::new(both)).unwrap();
+    let mut frames = 0;
+    while reader.next().unwrap().is_some() {
+        frames += 1;
+    }
+    assert_eq!(frames, pcapng_frames().len());
+}
+
 fn gzip(file: &[u8]) -> Vec<u8> {
     let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     gz.write_all(file).unwrap();

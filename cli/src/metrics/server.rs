@@ -9,6 +9,7 @@ use super::page::{self, Sheet};
 use crate::failure::{Failure, io_text};
 use crate::json::Identity;
 use crate::output::Output;
+use crate::privilege;
 use crate::threads;
 
 /// Nobody keeps the server busy for longer.
@@ -56,6 +57,7 @@ impl Exporter {
 }
 
 fn serve(listener: &TcpListener, page: &Mutex<String>) {
+    privilege::give_up_here();
     for client in listener.incoming() {
         match client {
             // A client that goes away has lost its answer, nobody else has.

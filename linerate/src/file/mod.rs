@@ -17,6 +17,7 @@ mod block;
 mod blocks;
 mod disk;
 mod error;
+mod gzip;
 mod options;
 mod pcap;
 mod pcapng;

@@ -4,9 +4,8 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use flate2::read::MultiGzDecoder;
-
 use super::error::{FileError, FileErrorKind};
+use super::gzip::Gzip;
 use super::pcap::{self, Classic};
 use super::pcapng::{self, Chain};
 use super::record::{Interface, Record, RecordInfo};
@@ -98,7 +97,7 @@ impl Reader {
         let io = |e| FileError::io(0, &e);
         let gzipped = src.fill(2).map_err(io)? >= 2 && src.peek().starts_with(&[0x1f, 0x8b]);
         if gzipped {
-            src = Source::new(Box::new(MultiGzDecoder::new(src)));
+            src = Source::new(Box::new(Gzip::new(src)));
         }
         let got = src.fill(4).map_err(io)?;
         if got == 0 {
