@@ -9,6 +9,8 @@ mod finding;
 mod jitter;
 mod kernel;
 mod machine;
+mod phc;
+mod vendor;
 mod watch;
 
 use std::fmt::Write as _;
@@ -61,6 +63,7 @@ fn findings(args: &DoctorArgs, ports: &[PortInfo]) -> Vec<Finding> {
     let machine = Machine::here();
     let mut all = kernel::look(&machine, args.profile);
     all.extend(card::clock(&machine));
+    all.extend(vendor::look(&machine));
     for port in ports {
         all.extend(card::look(&machine, port, args.profile));
     }

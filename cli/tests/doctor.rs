@@ -9,7 +9,7 @@ use std::net::{TcpStream, UdpSocket};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use common::{Ended, Running, Scratch, linerate, run};
+use common::{Ended, Running, Scratch, json, linerate, run};
 use linerate::packet::UdpTemplate;
 use linerate::{Direction, FrameTx};
 use linerate_lab::{Lab, lab_or_skip};
@@ -47,6 +47,14 @@ fn every_finding_says_what_why_and_where() {
     for (area, check) in [
         ("kernel", "clocksource"),
         ("kernel", "rmem_max"),
+        ("kernel", "igmp_max_msf"),
+        ("kernel", "stat_interval"),
+        ("kernel", "taint"),
+        ("efvi", "library"),
+        ("efvi", "device"),
+        ("verbs", "library"),
+        ("exanic", "device"),
+        ("rights", "raw_frames"),
         ("memory", "hugepages"),
         ("memory", "memlock"),
         ("clock", "synchronised"),
@@ -206,6 +214,44 @@ fn a_slow_handler_is_named() {
 fn a_tiny_fill_ring_is_named() {
     // A stopped reader gives no buffer back: the fill ring runs out before the receive ring is full.
     slow_reader("afxdp:v1?ring_slots=64", &["no_buffer"], "ring");
+}
+
+/// Frames that all CPUs together have dropped from their backlogs.
+fn softnet_dropped() -> u64 {
+    let table = std::fs::read_to_string("/proc/net/softnet_stat").unwrap();
+    let column = |row: &str| u64::from_str_radix(row.split(' ').nth(1).unwrap(), 16).unwrap();
+    table.lines().map(column).sum()
+}
+
+/// Each frame costs the kernel more time than it costs to send: what is steered to a CPU that is
+/// behind waits in its backlog, and overflows it.
+#[test]
+fn a_softirq_that_is_behind_is_named() {
+    let lab = lab_or_skip!();
+    let cpus = std::fs::read_to_string("/sys/devices/system/cpu/online").unwrap();
+    if cpus.trim() == "0" {
+        return linerate_lab::skip("a_softirq_that_is_behind_is_named", "it takes two CPUs");
+    }
+    lab.in_b(|| {
+        // Long filters that no frame passes: work for every frame, and nothing that overflows.
+        let slow = || {
+            let flows = (0..250).map(|n| format!("udp:10.1.1.{n}:{}", 6000 + n).parse().unwrap());
+            let port = linerate::port("afpacket:v1?ring_mb=1").flows(flows);
+            port.direction(Direction::Rx).open().unwrap()
+        };
+        let slow: Vec<_> = (0..16).map(|_| slow()).collect();
+        std::fs::write("/sys/class/net/v1/queues/rx-0/rps_cpus", "2").unwrap();
+        let mut doctor = watch(&["v1"]);
+        // The frames are for CPU 1: sending on CPU 0 does not wait for them.
+        let blast = ["blast", "afpacket:v0", "--top", "-c", "20000", "--cpu", "0"];
+        let (begun, before) = (Instant::now(), softnet_dropped());
+        while softnet_dropped() == before {
+            assert_eq!(lab.in_a(|| json(&blast)).last["delivered"], 20_000);
+            assert!(begun.elapsed() < LIMIT, "nothing was lost");
+        }
+        assert_layer(&doctor.interrupt(), "softirq");
+        drop(slow);
+    });
 }
 
 #[test]

@@ -6,12 +6,17 @@ use linerate::{Interface, PortInfo, Verdict as Fit};
 use super::args::Profile;
 use super::finding::{Finding, Verdict};
 use super::machine::Machine;
+use super::phc;
 
 /// Every check of one card.
 pub(super) fn look(machine: &Machine, port: &PortInfo, profile: Profile) -> Vec<Finding> {
     let card = &port.interface;
     let mut all = vec![link(card)];
     all.extend(settings(card, profile));
+    all.extend(card.driver_settings().ptp_clock.map(|n| {
+        let tai_s = kernel_clock().map_or(0, |clock| clock.tai_offset_s);
+        phc::look(&card.name, n, tai_s)
+    }));
     all.extend(bus(machine, card));
     all.extend(reverse_path(machine, card));
     all.push(losses(machine, card));

@@ -210,31 +210,8 @@ fn node(machine: &Machine, area: &str, cpu: u32, card: &Interface) -> Option<Fin
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-    use std::path::{Path, PathBuf};
-
+    use super::super::machine::Copy;
     use super::*;
-
-    /// A copy of /proc and /sys that goes away with the test.
-    struct Copy(PathBuf);
-
-    impl Copy {
-        fn new(name: &str, files: &[(&str, &str)]) -> Self {
-            let root = std::env::temp_dir().join(format!("doctor-{}-{name}", std::process::id()));
-            for (path, text) in files {
-                let path = root.join(path.trim_start_matches('/'));
-                fs::create_dir_all(path.parent().unwrap_or(Path::new("/"))).unwrap();
-                fs::write(path, format!("{text}\n")).unwrap();
-            }
-            Self(root)
-        }
-    }
-
-    impl Drop for Copy {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir_all(&self.0);
-        }
-    }
 
     fn verdicts(copy: &Copy, cpu: u32, profile: Profile) -> Vec<(String, Verdict, String)> {
         let found = look(&Machine::at(&copy.0), cpu, &[cpu], profile, &[]);

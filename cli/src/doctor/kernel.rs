@@ -50,6 +50,13 @@ const NUMBERS: &[AtLeast] = &[
         only: None,
         why: "XDP programs and packet filters are interpreted without it",
     },
+    AtLeast {
+        check: "stat_interval",
+        key: "vm.stat_interval",
+        least: 10,
+        only: Some(Profile::Latency),
+        why: "every so many seconds each CPU is interrupted to count its memory",
+    },
 ];
 
 /// A switch under /proc/sys that should be off.
@@ -82,7 +89,7 @@ pub(super) fn look(machine: &Machine, profile: Profile) -> Vec<Finding> {
                     .fix(format!("sysctl -w {key}={wanted}"))
             }
             Read::Denied => finding.seen(Verdict::Unknown, "needs root"),
-            Read::Missing => finding.seen(Verdict::Ok, "not in this kernel"),
+            Read::Missing => finding.seen(Verdict::Ok, "not in this kernel or network namespace"),
         });
     }
     for (check, key, only, why) in OFF {
@@ -94,6 +101,7 @@ pub(super) fn look(machine: &Machine, profile: Profile) -> Vec<Finding> {
         );
     }
     all.extend(igmp(machine));
+    all.push(taint(machine));
     all.push(softnet(machine));
     all.push(mitigations(machine, profile));
     all.push(balancer(machine));
@@ -119,14 +127,49 @@ fn clocksource(machine: &Machine) -> Finding {
     }
 }
 
-fn igmp(machine: &Machine) -> Option<Finding> {
-    const KEY: &str = "net.ipv4.igmp_max_memberships";
-    let why = "joins that one socket may hold; linerate spreads its joins over sockets";
-    let n = machine.number(&path(KEY))?;
-    Some(
-        Finding::new("kernel", "igmp_max_memberships", why, path(KEY))
-            .seen(Verdict::Ok, n.to_string()),
-    )
+/// Limits that linerate lives with: it spreads its joins over sockets. Other programs may not.
+fn igmp(machine: &Machine) -> Vec<Finding> {
+    const LIMITS: [(&str, &str); 2] = [
+        ("igmp_max_memberships", "joins that one socket may hold; linerate uses several sockets"),
+        ("igmp_max_msf", "senders that one socket may name for a group; linerate uses several"),
+    ];
+    let limit = |(check, why)| {
+        let at = path(&format!("net.ipv4.{check}"));
+        let n = machine.number(&at)?;
+        Some(Finding::new("kernel", check, why, at).seen(Verdict::Ok, n.to_string()))
+    };
+    LIMITS.into_iter().filter_map(limit).collect()
+}
+
+/// Signs that this kernel is not quite itself.
+fn taint(machine: &Machine) -> Finding {
+    const AT: &str = "/proc/sys/kernel/tainted";
+    /// Bits, what they mean, and whether the kernel is damaged.
+    const FLAGS: [(u32, &str, bool); 9] = [
+        (0, "proprietary module", false),
+        (1, "module forced in", true),
+        (4, "machine check", true),
+        (5, "bad page", true),
+        (7, "it died once (oops)", true),
+        (9, "kernel warning", true),
+        (12, "out-of-tree module", false),
+        (13, "unsigned module", false),
+        (14, "soft lockup", true),
+    ];
+    let why = "after an oops or a lockup no measurement means much; vendors ask for it, too";
+    let finding = Finding::new("kernel", "taint", why, AT);
+    let Some(bits) = machine.number(AT) else { return finding };
+    let set: Vec<_> = FLAGS.into_iter().filter(|(bit, ..)| bits >> bit & 1 == 1).collect();
+    let names: Vec<_> = set.iter().map(|(_, name, _)| *name).collect();
+    let seen = match (bits, names.as_slice()) {
+        (0, _) => "none".to_owned(),
+        (_, []) => format!("{bits}"),
+        (_, names) => format!("{bits}: {}", names.join(", ")),
+    };
+    let damaged = set.iter().any(|(.., damaged)| *damaged);
+    finding
+        .seen(if damaged { Verdict::Warn } else { Verdict::Ok }, seen)
+        .fix("dmesg --level=emerg,alert,crit,err,warn # then update and reboot")
 }
 
 /// Losses in the backlog since boot.
@@ -271,4 +314,39 @@ fn may_lock(machine: &Machine) -> bool {
     let caps = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
     let caps = caps.and_then(|caps| u64::from_str_radix(caps.trim(), 16).ok()).unwrap_or(0);
     caps >> CAP_IPC_LOCK & 1 == 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::machine::Copy;
+    use super::*;
+
+    #[test]
+    fn limits_intervals_and_taint_are_read() {
+        let copy = |taint: &str, name: &str| {
+            let files = [
+                ("/proc/sys/kernel/tainted", taint),
+                ("/proc/sys/vm/stat_interval", "1"),
+                ("/proc/sys/net/ipv4/igmp_max_memberships", "20"),
+                ("/proc/sys/net/ipv4/igmp_max_msf", "10"),
+            ];
+            Copy::new(name, &files)
+        };
+        let found = |copy: &Copy, check: &str, profile| {
+            let all = look(&Machine::at(&copy.0), profile);
+            all.into_iter().find(|f| f.check() == check).unwrap()
+        };
+        let clean = copy("0", "clean");
+        assert_eq!(found(&clean, "taint", Profile::Capture).verdict, Verdict::Ok);
+        assert!(found(&clean, "igmp_max_msf", Profile::Capture).title().ends_with(" 10"));
+        assert_eq!(found(&clean, "stat_interval", Profile::Capture).verdict, Verdict::Ok);
+        let late = found(&clean, "stat_interval", Profile::Latency);
+        assert_eq!(late.verdict, Verdict::Warn);
+        assert_eq!(late.command(), Some("sysctl -w vm.stat_interval=10"));
+        // A vendor's module alone does no harm, an oops does.
+        let vendor = found(&copy("12288", "vendor"), "taint", Profile::Capture);
+        assert!(vendor.verdict == Verdict::Ok && vendor.title().contains("unsigned"), "{vendor:?}");
+        let died = found(&copy("4224", "died"), "taint", Profile::Capture);
+        assert!(died.verdict == Verdict::Warn && died.title().contains("oops"), "{died:?}");
+    }
 }

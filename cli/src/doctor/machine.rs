@@ -6,6 +6,8 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::path::PathBuf;
 
+use rustix::fs::{Access, access};
+
 /// Where the kernel's files are.
 #[derive(Debug)]
 pub(super) struct Machine {
@@ -64,6 +66,11 @@ impl Machine {
         self.text(path)?.parse().ok()
     }
 
+    /// May this user do that with a file?
+    pub(super) fn may(&self, path: &str, what: Access) -> bool {
+        access(self.path(path), what).is_ok()
+    }
+
     /// The names in a directory, sorted; empty when there is none.
     pub(super) fn names(&self, path: &str) -> Vec<String> {
         let entries = fs::read_dir(self.path(path)).into_iter().flatten().flatten();
@@ -95,5 +102,29 @@ impl Machine {
         let text = self.text(path)?;
         let (_, rest) = text.split_once('[')?;
         Some(rest.split_once(']')?.0.to_owned())
+    }
+}
+
+/// A copy of /proc and /sys that goes away with the test.
+#[cfg(test)]
+pub(super) struct Copy(pub(super) PathBuf);
+
+#[cfg(test)]
+impl Copy {
+    pub(super) fn new(name: &str, files: &[(&str, &str)]) -> Self {
+        let root = std::env::temp_dir().join(format!("doctor-{}-{name}", std::process::id()));
+        for (path, text) in files {
+            let path = root.join(path.trim_start_matches('/'));
+            fs::create_dir_all(path.parent().unwrap_or(Path::new("/"))).unwrap();
+            fs::write(path, format!("{text}\n")).unwrap();
+        }
+        Self(root)
+    }
+}
+
+#[cfg(test)]
+impl Drop for Copy {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
     }
 }
