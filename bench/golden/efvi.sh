@@ -3,8 +3,8 @@
 # Compares with efvi.calls beside this script; `efvi.sh --write` makes it anew.
 #
 # `*` is a call through a table: the card's operations (look ahead, poll, stamp; post, ring the
-# doorbell). Everything else is out of line and seldom: the refill, a window left open, merged
-# events, faults, and the pool's exchange of frames. No panic, no check of bounds.
+# doorbell). `show_run` is the loop over a burst. Everything else is out of line and seldom: merged
+# events, faults, buffers for places whose own were taken. No panic, no check of bounds.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 cd "$here/../.."
@@ -13,7 +13,7 @@ cargo rustc -q --release -p linerate-efvi --example low_latency_turn -- -C reloc
 bin=${CARGO_TARGET_DIR:-target}/release/examples/low_latency_turn
 list=$(mktemp)
 trap 'rm -f "$list"' EXIT
-for f in low_latency_turn RingRx::top_up; do
+for f in low_latency_turn show_run RingRx::top_up; do
     objdump -d --no-show-raw-insn -C "$bin" |
         awk -v f="$f" 'index($0, f ">:") {p = 1; next} /^$/ {p = 0} p' >"$list"
     echo "$f"

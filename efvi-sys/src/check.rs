@@ -115,6 +115,8 @@ pub unsafe fn vi(api: &Api, vi: *const ef_vi, dh: ef_driver_handle) -> Result<()
         expect((*ops).transmit_push.is_some(), "ops.transmit_push")?;
         expect((*ops).transmitv_ctpio.is_some(), "ops.transmitv_ctpio")?;
         expect((*ops).transmit_ctpio_fallback.is_some(), "ops.transmit_ctpio_fallback")?;
+        #[cfg(ef_ops_timestamp)]
+        expect((*ops).receive_get_timestamp.is_some(), "ops.receive_get_timestamp")?;
         #[cfg(ef_ops_has_many)]
         expect((*ops).eventq_has_many_events.is_some(), "ops.eventq_has_many_events")?;
     }

@@ -94,7 +94,7 @@ impl Api {
         #[cfg(ef_ops_timestamp)]
         {
             let _ = pkt_id;
-            call_or!(-libc::EOPNOTSUPP, vi, receive_get_timestamp, pkt, ts)
+            call!(vi, receive_get_timestamp, pkt, ts)
         }
         #[cfg(not(ef_ops_timestamp))]
         {

@@ -1,31 +1,40 @@
 //! Receiving into posted buffers: EF10 cards (SFN7000 to X2, X4 full-feature).
 //!
-//! Buffers come from the pool, in the card's ring they are *lent*, and each event names the one
-//! it filled. The cache refuses an event that names a buffer which is not lent, so no event
-//! sequence, however odd, puts a buffer in two hands.
+//! Buffers come from the pool and stay with the queue until somebody takes one: what was shown is
+//! posted again. Each event names the buffer it filled, and one that names a buffer which the card
+//! does not have is refused ([`Order`]), so no event sequence, however odd, puts a buffer in two
+//! hands.
 
 mod events;
+mod merged;
+mod order;
+mod pieces;
+mod run;
 
 use std::os::fd::BorrowedFd;
+use std::ptr::NonNull;
 use std::time::Duration;
 
 use linerate_common::pool::{FrameCache, Pool};
 use linerate_common::{
-    Buf, BufRx, ClockInfo, Clocked, Error, FlowSpec, FrameRx, MAX_BURST, RuleId, RxFlags, RxFrame,
-    RxMeta, RxStats, SetupError, Steer, Waitable,
+    Buf, BufRx, ClockInfo, Clocked, Error, FlowSpec, FrameRx, MAX_BURST, RuleId, RxFrame, RxMeta,
+    RxStats, SetupError, Steer, Waitable,
 };
 use linerate_efvi_sys::{
-    EF_VI_DMA_ALIGN, EF_VI_LAYOUT_PACKET_LENGTH, EF_VI_RECEIVE_BATCH, EF_VI_RX_EVENT_MERGE,
-    EF_VI_RX_TIMESTAMPS, Library, ef_event, ef_vi,
+    EF_VI_DMA_ALIGN, EF_VI_LAYOUT_PACKET_LENGTH, EF_VI_RX_EVENT_MERGE, EF_VI_RX_TIMESTAMPS,
+    Library, ef_event, ef_vi,
 };
 
-use crate::discard::{Discards, Reason};
+use crate::discard::Discards;
 use crate::error::{bad_argument, unsupported};
 use crate::filter::Rules;
 use crate::options::Options;
 use crate::session::{DmaTable, Session};
 use crate::stamp::{StampState, Stamper};
 use crate::vistats::ViStats;
+use merged::Merged;
+use order::{Entry, Order};
+use pieces::Fragment;
 
 /// Events fetched at once.
 const EVENTS: usize = MAX_BURST;
@@ -38,33 +47,36 @@ const LOOKS: u32 = 100;
 pub struct RingRx {
     // Drops first: closes the driver handle, which stops the card.
     session: Session,
-    // Drops after it: takes back the buffers the card had.
+    // Drops after it: gives back the buffers of the card and of the queue.
     cache: FrameCache,
     vi: *mut ef_vi,
     lib: Library,
-    base: *mut u8,
+    /// Where the card starts to write in the pool's first buffer.
+    areas: *mut u8,
     frame_bytes: usize,
     dma: DmaTable,
-    /// Where in a buffer the card starts to write.
+    /// Where in a buffer that is.
     dma_off: usize,
     /// Metadata bytes before the frame.
     prefix: usize,
-    /// Bytes the card may write into one buffer.
-    buffer_len: usize,
+    /// Longest part of a frame that one buffer holds.
+    max_len: usize,
     /// Where the metadata has the frame's length; needed when events are merged.
     length_at: Option<usize>,
     refill: u32,
-    /// Descriptors that the ring lacks.
-    missing: u32,
+    order: Order,
     look_ahead: u32,
     looks: u32,
     deliver_bad: bool,
     events: Box<[ef_event; EVENTS]>,
     event_at: usize,
     event_n: usize,
+    /// Where to stop reading events: at `event_n`, or at once while a merged one is shown.
+    event_end: usize,
     merged: Merged,
     held: Option<Fragment>,
-    window: Box<[Slot; MAX_BURST]>,
+    /// Empty while it is being filled.
+    window: Box<[Slot]>,
     open: usize,
     taken: u64,
     lost: Option<Error>,
@@ -81,32 +93,32 @@ pub struct RingRx {
 // registration keeps; neither is bound to a thread, and the queue has one owner.
 unsafe impl Send for RingRx {}
 
-/// Ids that one merged event stands for.
-#[derive(Debug, Default)]
-struct Merged {
-    ids: [i32; EF_VI_RECEIVE_BATCH],
-    at: usize,
-    n: usize,
-    fault: Option<Reason>,
-    /// Buffers still to come of the frame that began last.
-    more: u32,
-}
-
-/// The first buffer of a frame that goes on in more of them.
-#[derive(Debug, Clone, Copy)]
-struct Fragment {
-    id: u32,
-    len: usize,
-    ts_ns: u64,
-    flags: RxFlags,
-}
-
 /// A frame of the window.
 #[derive(Debug, Clone, Copy)]
 struct Slot {
-    id: u32,
+    start: *const u8,
+    /// Where its buffer is in the ring's order.
+    place: u32,
     len: u32,
     meta: RxMeta,
+}
+
+impl Slot {
+    const NONE: Self =
+        Self { start: NonNull::dangling().as_ptr(), place: 0, len: 0, meta: RxMeta::plain(0) };
+
+    /// The frame.
+    ///
+    /// # Safety
+    ///
+    /// The buffer is not posted again while the frame is looked at.
+    #[inline(always)]
+    unsafe fn frame(&self) -> RxFrame<'_> {
+        // SAFETY: the length was checked against the buffer, which the card is done with, and the
+        // caller sees to it that it stays so.
+        let bytes = unsafe { std::slice::from_raw_parts(self.start, self.len as usize) };
+        RxFrame { bytes, meta: self.meta }
+    }
 }
 
 impl RingRx {
@@ -144,24 +156,25 @@ impl RingRx {
             cache,
             vi,
             lib,
-            base: pool.region().as_ptr(),
+            areas: pool.region().as_ptr().wrapping_add(dma_off),
             frame_bytes: pool.frame_bytes(),
             dma,
             dma_off,
             prefix,
-            buffer_len,
+            max_len: buffer_len - prefix,
             length_at,
             refill: options.refill.min(ring),
-            missing: ring,
+            order: Order::new(ring),
             look_ahead: options.look_ahead,
             looks: 0,
             deliver_bad: options.deliver_bad,
             events: Box::new([ef_event::default(); EVENTS]),
             event_at: 0,
             event_n: 0,
+            event_end: 0,
             merged: Merged::default(),
             held: None,
-            window: Box::new([Slot { id: 0, len: 0, meta: RxMeta::plain(0) }; MAX_BURST]),
+            window: Box::new([Slot::NONE; MAX_BURST]),
             open: 0,
             taken: 0,
             lost: None,
@@ -175,7 +188,7 @@ impl RingRx {
             session,
         };
         rx.top_up();
-        if rx.missing == ring {
+        if rx.order.posted() == 0 {
             return Err(bad_argument("ef_vi_receive_init", "no buffer could be posted"));
         }
         Ok(rx)
@@ -190,7 +203,7 @@ impl RingRx {
     /// Why frames carry no timestamps, or how good the last one was.
     #[must_use]
     pub fn stamps(&self) -> StampState {
-        self.stamper.state
+        self.stamper.state()
     }
 
     /// Events of kinds this queue does not know, counted and passed over.
@@ -216,7 +229,8 @@ impl RingRx {
     /// fetched and not shown yet. When all has been read it is [`posted`](Self::posted).
     #[must_use]
     pub fn lent(&self) -> u32 {
-        self.cache.lent()
+        let window = self.open as u32 - self.taken.count_ones();
+        self.order.posted() + window + u32::from(self.held.is_some())
     }
 
     /// The pool that frames arrive in.
@@ -248,17 +262,17 @@ impl RingRx {
         (self.session.name().to_owned(), options, self.rules.flows().collect())
     }
 
-    /// Where buffer `id` begins.
+    /// Where the card writes in buffer `id` of the pool.
     #[inline]
-    fn buffer(&self, id: u32) -> *mut u8 {
-        // SAFETY: ids come from the cache, which gives only those of the pool.
-        unsafe { self.base.add(id as usize * self.frame_bytes) }
+    fn area(&self, id: u32) -> *mut u8 {
+        // SAFETY: ids are those that the ring was given, which the cache had from the pool.
+        unsafe { self.areas.add(id as usize * self.frame_bytes) }
     }
 
     /// Hands buffers to the card once enough are missing.
     #[inline]
     fn top_up_if_low(&mut self) {
-        if self.missing >= self.refill {
+        if self.order.missing() >= self.refill {
             self.top_up();
         }
     }
@@ -266,61 +280,25 @@ impl RingRx {
     /// Hands the card all the buffers its ring lacks, in full eights: it takes no fewer.
     #[inline(never)]
     fn top_up(&mut self) {
-        let want = self.missing & !7;
-        let mut posted = 0;
-        while posted < want {
-            let Some(id) = self.cache.alloc() else { break };
-            let offset = id as usize * self.frame_bytes + self.dma_off;
-            // SAFETY: a live VI; the buffer is one of the pool, lent to the card from here on,
-            // registered, and `buffer_len` bytes from there lie within one frame.
-            let rc = unsafe {
-                let addr = self.dma.addr(offset);
-                self.lib.receive_init(self.vi, addr, id as i32)
-            };
-            if rc < 0 {
-                self.cache.free(id);
-                break;
-            }
-            posted += 1;
-        }
-        if posted > 0 {
+        let want = self.order.missing() & !7;
+        let (lib, vi, dma) = (self.lib, self.vi, &self.dma);
+        let (frame_bytes, dma_off, areas) = (self.frame_bytes, self.dma_off, self.areas);
+        let cache = &mut self.cache;
+        let fresh = || {
+            let id = cache.alloc()?;
+            // SAFETY: the session is alive, and the buffer is one of the registered pool's.
+            let addr = unsafe { dma.addr(id as usize * frame_bytes + dma_off) };
+            // SAFETY: as above.
+            let area = unsafe { areas.add(id as usize * frame_bytes) };
+            Some(Entry::new(id, addr, area))
+        };
+        // SAFETY: a live VI; the address is that of a buffer of this queue which nobody looks at,
+        // and what the card may write from there on lies within it.
+        let post = |addr, id: u32| unsafe { lib.receive_init(vi, addr, id as i32) } >= 0;
+        if self.order.post(want, fresh, post) > 0 {
             // SAFETY: a live VI.
             unsafe { self.lib.receive_push(self.vi) };
-            self.missing -= posted;
         }
-    }
-
-    /// Takes back the frames of the window, but for those that were taken.
-    #[inline(never)]
-    fn close_window(&mut self) {
-        for (i, slot) in self.window[..self.open].iter().enumerate() {
-            if self.taken >> i & 1 == 0 {
-                self.cache.free(slot.id);
-            }
-        }
-        self.open = 0;
-        self.taken = 0;
-        self.top_up_if_low();
-    }
-
-    /// The frame of a slot.
-    #[inline]
-    fn show(&self, slot: &Slot) -> RxFrame<'_> {
-        // SAFETY: the slot was checked against the buffer's size, and the card is done with the
-        // buffer: it is ours until `release` or the end of the closure, which `self` outlives.
-        let bytes = unsafe {
-            let start = self.buffer(slot.id).add(self.dma_off + self.prefix);
-            std::slice::from_raw_parts(start, slot.len as usize)
-        };
-        RxFrame { bytes, meta: slot.meta }
-    }
-
-    #[inline]
-    fn count(&mut self, slot: &Slot) {
-        const FLAGGED: u32 = RxFlags::BAD.with(RxFlags::TRUNCATED).bits();
-        self.stats.frames += 1;
-        self.stats.bytes += u64::from(slot.len);
-        self.stats.flagged += u64::from(slot.meta.flags.bits() & FLAGGED != 0);
     }
 
     /// What an empty read means.
@@ -341,13 +319,20 @@ impl FrameRx for RingRx {
         if self.lost.is_some() || max == 0 || !self.fetch(max) {
             return self.nothing();
         }
-        let mut n = 0;
+        let mut window = std::mem::take(&mut self.window);
+        let (mut n, mut places) = (0, window.iter_mut());
+        let mut open = |slot| {
+            if let Some(place) = places.next() {
+                *place = slot;
+            }
+        };
         while n < max {
-            let Some(slot) = self.next() else { break };
-            self.count(&slot);
-            self.window[n] = slot;
+            n += self.run(max - n, &mut open);
+            let Some(slot) = (if n < max { self.next() } else { None }) else { break };
+            open(slot);
             n += 1;
         }
+        self.window = window;
         self.open = n;
         if n == 0 {
             self.top_up_if_low();
@@ -363,13 +348,18 @@ impl FrameRx for RingRx {
 
     #[inline]
     fn frame(&self, i: usize) -> RxFrame<'_> {
-        self.show(&self.window[..self.open][i])
+        let slot = &self.window[..self.open][i];
+        // SAFETY: buffers of the open window are not posted, which needs `self` exclusively.
+        unsafe { slot.frame() }
     }
 
     #[inline]
     fn release(&mut self) {
         if self.open > 0 {
-            self.close_window();
+            // What was not taken is in its place in the ring's order.
+            self.open = 0;
+            self.taken = 0;
+            self.top_up_if_low();
         }
     }
 
@@ -387,30 +377,25 @@ impl FrameRx for RingRx {
 
     #[inline]
     fn poll<F: FnMut(RxFrame<'_>)>(&mut self, max: usize, mut f: F) -> Result<usize, Error> {
-        /// Takes the buffer back even if the closure panics.
-        struct Recycle<'a>(&'a mut RingRx, u32);
-        impl Drop for Recycle<'_> {
-            #[inline]
-            fn drop(&mut self) {
-                self.0.cache.free(self.1);
-            }
-        }
         self.release();
         if self.lost.is_some() {
             return self.nothing();
         }
         let mut n = 0;
         while n < max && self.fetch(max - n) {
-            while n < max {
+            loop {
+                n += self.show_run(max - n, &mut f);
+                if n >= max || !self.has_stash() {
+                    break;
+                }
                 let Some(slot) = self.next() else { break };
-                self.count(&slot);
                 n += 1;
-                let recycle = Recycle(self, slot.id);
-                f(recycle.0.show(&slot));
+                // SAFETY: nothing is posted while the closure runs: it cannot reach the queue.
+                seldom(&mut f, unsafe { slot.frame() });
             }
             self.top_up_if_low();
             // Only after a full array of events can there be more.
-            if self.event_n < EVENTS {
+            if self.event_n < EVENTS || self.lost.is_some() {
                 break;
             }
         }
@@ -425,7 +410,8 @@ impl BufRx for RingRx {
             return None;
         }
         let slot = &mut self.window[..self.open][i];
-        let buf = self.cache.take(slot.id, self.dma_off + self.prefix, slot.len as usize)?;
+        let id = self.order.take(slot.place as usize).and_then(Entry::id)?;
+        let buf = self.cache.take(id, self.dma_off + self.prefix, slot.len as usize)?;
         slot.len = 0; // the bytes are the buffer's alone now
         self.taken |= 1 << i;
         Some(buf)
@@ -456,6 +442,13 @@ impl Steer for RingRx {
     fn remove(&mut self, rule: RuleId) -> Result<(), SetupError> {
         self.rules.remove(&mut self.session, rule)
     }
+}
+
+/// Shows a frame out of the hot loop, so that the closure's code is in there once.
+#[cold]
+#[inline(never)]
+fn seldom<F: FnMut(RxFrame<'_>)>(f: &mut F, frame: RxFrame<'_>) {
+    f(frame);
 }
 
 /// Where the metadata has the frame's length.

@@ -7,7 +7,10 @@
 //! On a shared receive queue frames that other programs steered arrive too. Open the queue with
 //! `exclusive`, or drop them by name with [`SharedRx::own_flows_only`].
 
+mod run;
+
 use std::os::fd::BorrowedFd;
+use std::ptr::NonNull;
 use std::time::Duration;
 
 use linerate_common::{
@@ -45,7 +48,8 @@ pub struct SharedRx {
     events: Box<[ef_event; EVENTS]>,
     event_at: usize,
     event_n: usize,
-    window: Box<[Slot; MAX_BURST]>,
+    /// Empty while it is being filled.
+    window: Box<[Slot]>,
     open: usize,
     lost: Option<Error>,
     stamper: Stamper,
@@ -69,13 +73,30 @@ struct Slot {
     meta: RxMeta,
 }
 
+impl Slot {
+    const NONE: Self =
+        Self { pkt_id: 0, len: 0, start: NonNull::dangling().as_ptr(), meta: RxMeta::plain(0) };
+
+    /// The frame.
+    ///
+    /// # Safety
+    ///
+    /// The slot is not released while the frame is looked at.
+    #[inline(always)]
+    unsafe fn frame(&self) -> RxFrame<'_> {
+        // SAFETY: the library gave the address for a frame of that length, which nobody writes
+        // until it is released.
+        let bytes = unsafe { std::slice::from_raw_parts(self.start, self.len as usize) };
+        RxFrame { bytes, meta: self.meta }
+    }
+}
+
 impl SharedRx {
     /// Takes over a session whose VI was allocated with a receive queue.
     pub(crate) fn new(session: Session, options: &Options) -> Self {
         let (lib, vi) = (session.lib(), session.vi());
         // SAFETY: live and checked.
         let flags = unsafe { lib.flags(vi) };
-        let empty = Slot { pkt_id: 0, len: 0, start: std::ptr::null(), meta: RxMeta::plain(0) };
         Self {
             vi,
             lib,
@@ -85,7 +106,7 @@ impl SharedRx {
             events: Box::new([ef_event::default(); EVENTS]),
             event_at: 0,
             event_n: 0,
-            window: Box::new([empty; MAX_BURST]),
+            window: Box::new([Slot::NONE; MAX_BURST]),
             open: 0,
             lost: None,
             stamper: Stamper::new(flags & EF_VI_RX_TIMESTAMPS != 0, options.clock_ahead_of_utc_s),
@@ -113,7 +134,7 @@ impl SharedRx {
     /// Why frames carry no timestamps, or how good the last one was.
     #[must_use]
     pub fn stamps(&self) -> StampState {
-        self.stamper.state
+        self.stamper.state()
     }
 
     /// Events of kinds this queue does not know, counted and passed over.
@@ -174,9 +195,14 @@ impl SharedRx {
         (self.session.name().to_owned(), self.options.clone(), self.rules.flows().collect())
     }
 
-    fn fetched(&mut self, got: i32, room: usize) {
+    #[inline]
+    fn fetched(&mut self, got: i32, room: usize) -> bool {
+        if got <= 0 {
+            return false;
+        }
         self.event_at = 0;
-        self.event_n = usize::try_from(got).unwrap_or(0).min(room);
+        self.event_n = (got as usize).min(room);
+        true
     }
 
     #[inline]
@@ -187,30 +213,31 @@ impl SharedRx {
         let n = max.clamp(EF_VI_EVENT_POLL_MIN_EVS, EVENTS);
         // SAFETY: a live VI and room for n events.
         let got = unsafe { self.lib.eventq_poll(self.vi, self.events.as_mut_ptr(), n as i32) };
-        self.fetched(got, n);
-        self.event_n > 0
+        self.fetched(got, n)
     }
 
-    /// The next good frame among the events fetched.
-    // A call would pass the slot through memory: a quarter of what a frame costs.
-    #[inline(always)]
+    /// The next good frame among the events fetched, of any kind.
+    #[inline(never)]
     fn next(&mut self) -> Option<Slot> {
         while self.event_at < self.event_n {
-            let event = self.events[self.event_at];
+            // The mask spares a check of bounds: `event_n` is at most EVENTS, a power of two.
+            let event = self.events[self.event_at & (EVENTS - 1)];
             self.event_at += 1;
             let slot = if event.kind() == EF_EVENT_TYPE_RX_REF {
                 self.frame_of(&event, RxFlags::NONE)
             } else {
                 self.seldom(&event)
             };
-            if slot.is_some() {
-                return slot;
+            if let Some(slot) = slot {
+                self.stats.frames += 1;
+                self.stats.bytes += u64::from(slot.len);
+                self.stats.flagged += u64::from(slot.meta.flags.contains(RxFlags::BAD));
+                return Some(slot);
             }
         }
         None
     }
 
-    #[inline(always)]
     fn frame_of(&mut self, event: &ef_event, extra: RxFlags) -> Option<Slot> {
         let (pkt_id, len) = (event.rx_ref_pkt_id(), event.rx_ref_len());
         // SAFETY: a live VI and a reference that was not released yet.
@@ -232,7 +259,6 @@ impl SharedRx {
         Some(slot)
     }
 
-    #[inline]
     fn stamp(&mut self, start: *const u8, pkt_id: u32) -> (u64, RxFlags) {
         if !self.stamper.is_on() {
             return (NO_TS, RxFlags::NONE);
@@ -246,7 +272,8 @@ impl SharedRx {
 
     #[cold]
     fn is_ours(&self, slot: &Slot) -> bool {
-        let frame = self.show(slot);
+        // SAFETY: the slot is not released yet.
+        let frame = unsafe { slot.frame() };
         self.flows.iter().any(|flow| flow.matches(frame.bytes))
     }
 
@@ -257,7 +284,6 @@ impl SharedRx {
         unsafe { (self.lib.efct_vi_rxpkt_release)(self.vi, pkt_id) };
     }
 
-    #[cold]
     fn seldom(&mut self, event: &ef_event) -> Option<Slot> {
         match event.kind() {
             EF_EVENT_TYPE_RX_REF_DISCARD => {
@@ -284,21 +310,6 @@ impl SharedRx {
     }
 
     #[inline]
-    fn show(&self, slot: &Slot) -> RxFrame<'_> {
-        // SAFETY: the library gave the address for a frame of that length; nobody writes it
-        // until it is released, which needs `self` exclusively.
-        let bytes = unsafe { std::slice::from_raw_parts(slot.start, slot.len as usize) };
-        RxFrame { bytes, meta: slot.meta }
-    }
-
-    #[inline]
-    fn count(&mut self, slot: &Slot) {
-        self.stats.frames += 1;
-        self.stats.bytes += u64::from(slot.len);
-        self.stats.flagged += u64::from(slot.meta.flags.contains(RxFlags::BAD));
-    }
-
-    #[inline]
     fn nothing(&self) -> Result<usize, Error> {
         match self.lost {
             None => Ok(0),
@@ -309,24 +320,48 @@ impl SharedRx {
     /// Shows the frames fetched, at most `max`, each released right after.
     #[inline]
     fn show_all<F: FnMut(RxFrame<'_>)>(&mut self, max: usize, mut f: F) -> Result<usize, Error> {
-        /// Releases the frame even if the closure panics.
-        struct Release<'a>(&'a mut SharedRx, u32);
-        impl Drop for Release<'_> {
-            #[inline]
-            fn drop(&mut self) {
-                self.0.give_back(self.1);
-            }
-        }
         let mut n = 0;
-        while n < max {
+        loop {
+            n += self.show_run(max - n, &mut f);
+            if n >= max || self.event_at >= self.event_n {
+                break;
+            }
             let Some(slot) = self.next() else { break };
-            self.count(&slot);
             n += 1;
-            let release = Release(self, slot.pkt_id);
-            f(release.0.show(&slot));
+            seldom(&mut f, &Shown::new(self, slot));
         }
         if n == 0 { self.nothing() } else { Ok(n) }
     }
+}
+
+/// A frame while it is shown. Dropping it releases the frame, also when the closure panics.
+struct Shown {
+    slot: Slot,
+    vi: *mut ef_vi,
+    release: unsafe extern "C" fn(*mut ef_vi, u32),
+}
+
+impl Shown {
+    #[inline(always)]
+    fn new(rx: &SharedRx, slot: Slot) -> Self {
+        Self { slot, vi: rx.vi, release: rx.lib.efct_vi_rxpkt_release }
+    }
+}
+
+impl Drop for Shown {
+    #[inline(always)]
+    fn drop(&mut self) {
+        // SAFETY: the queue's live VI, and a reference out of its events which nobody else has.
+        unsafe { (self.release)(self.vi, self.slot.pkt_id) };
+    }
+}
+
+/// Shows a frame out of the hot loop, so that the closure's code is in there once.
+#[cold]
+#[inline(never)]
+fn seldom<F: FnMut(RxFrame<'_>)>(f: &mut F, shown: &Shown) {
+    // SAFETY: the slot is released when `shown` goes.
+    f(unsafe { shown.slot.frame() });
 }
 
 impl FrameRx for SharedRx {
@@ -337,13 +372,20 @@ impl FrameRx for SharedRx {
         if self.lost.is_some() || max == 0 || !self.fetch(max) {
             return self.nothing();
         }
-        let mut n = 0;
+        let mut window = std::mem::take(&mut self.window);
+        let (mut n, mut places) = (0, window.iter_mut());
+        let mut open = |slot| {
+            if let Some(place) = places.next() {
+                *place = slot;
+            }
+        };
         while n < max {
-            let Some(slot) = self.next() else { break };
-            self.count(&slot);
-            self.window[n] = slot;
+            n += self.run(max - n, &mut open);
+            let Some(slot) = (if n < max { self.next() } else { None }) else { break };
+            open(slot);
             n += 1;
         }
+        self.window = window;
         self.open = n;
         if n == 0 { self.nothing() } else { Ok(n) }
     }
@@ -355,13 +397,17 @@ impl FrameRx for SharedRx {
 
     #[inline]
     fn frame(&self, i: usize) -> RxFrame<'_> {
-        self.show(&self.window[..self.open][i])
+        let slot = &self.window[..self.open][i];
+        // SAFETY: slots of the open window are not released, which needs `self` exclusively.
+        unsafe { slot.frame() }
     }
 
     #[inline]
     fn release(&mut self) {
-        for i in 0..self.open {
-            self.give_back(self.window[i].pkt_id);
+        let (vi, release) = (self.vi, self.lib.efct_vi_rxpkt_release);
+        for slot in self.window.get(..self.open).unwrap_or_default() {
+            // SAFETY: a live VI, and each reference of the window is released once.
+            unsafe { release(vi, slot.pkt_id) };
         }
         self.open = 0;
     }

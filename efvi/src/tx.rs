@@ -2,20 +2,19 @@
 //!
 //! Every frame lies in a buffer of the pool, whichever way it takes: that is the card's DMA
 //! source, CTPIO's fallback, and what programmed I/O copies from. Its id is the token that comes
-//! back with the completion; the cache refuses a completion of a buffer that is not lent.
+//! back with the completion; one that names a buffer which the card does not have is refused.
 
 mod completions;
+mod flights;
+mod path;
 mod preload;
+mod send;
 mod warm;
 
-use std::collections::VecDeque;
-
 use linerate_common::pool::{FrameCache, Pool};
-use linerate_common::{
-    Buf, BufTx, ClockInfo, Clocked, Error, FrameTx, RxFlags, SetupError, TxStamp, TxStamps, TxStats,
-};
+use linerate_common::{ClockInfo, Clocked, Error, FrameTx, SetupError, TxStamp, TxStamps, TxStats};
 use linerate_efvi_sys as sys;
-use linerate_efvi_sys::{Library, ef_event, ef_vi};
+use linerate_efvi_sys::{EF_VI_TRANSMIT_BATCH, Library, ef_event, ef_request_id, ef_vi};
 
 use crate::alternatives::Alternatives;
 use crate::error::{bad_argument, unsupported};
@@ -24,6 +23,8 @@ use crate::pio::PioSlots;
 use crate::session::{Arch, DmaTable, Session};
 use crate::stamp::{StampState, Stamper};
 use crate::warm::Warming;
+use flights::{Buffer, Flights, Spare};
+pub use path::{Path, PathCounts, Sent};
 
 /// Events fetched at once.
 const EVENTS: usize = 16;
@@ -45,6 +46,8 @@ pub struct EfviTx {
     max_len: usize,
     /// Frames that the ring holds.
     ring: u32,
+    /// DMA into a ring, and nothing else to look at?
+    plain: bool,
     /// Does the card count the room in its FIFO in bytes (X3, X4)?
     fifo: bool,
     path: Path,
@@ -52,11 +55,13 @@ pub struct EfviTx {
     pio: Option<PioSlots>,
     alternatives: Option<Alternatives>,
     /// The slot handed out: its buffer, kept over a cancelled reservation, and its length.
-    reserved: Option<u32>,
+    reserved: Option<Buffer>,
     reserved_len: usize,
-    inflight: VecDeque<InFlight>,
-    unpushed: u32,
-    seq: u64,
+    spare: Spare,
+    flights: Flights,
+    /// Does the card not know of all descriptors yet?
+    unpushed: bool,
+    ids: Box<[ef_request_id; EF_VI_TRANSMIT_BATCH]>,
     events: Box<[ef_event; EVENTS]>,
     lost: Option<Error>,
     stamper: Stamper,
@@ -69,57 +74,6 @@ pub struct EfviTx {
 // SAFETY: the pointers are to the session's own VI and to the pool's region, which the session's
 // registration keeps; neither is bound to a thread, and the queue has one owner.
 unsafe impl Send for EfviTx {}
-
-/// How a frame left the host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Path {
-    /// Fetched by the card.
-    Dma,
-    /// Written through the card by CTPIO.
-    Ctpio,
-    /// Written by CTPIO, too slow or with no room, and then fetched by the card.
-    Fallback,
-    /// Written into the card's memory.
-    Pio,
-}
-
-/// Frames that left by each path.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct PathCounts {
-    /// By DMA.
-    pub dma: u64,
-    /// By CTPIO.
-    pub ctpio: u64,
-    /// By DMA, because CTPIO did not make it.
-    pub fallback: u64,
-    /// By programmed I/O.
-    pub pio: u64,
-}
-
-/// What became of one frame.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Sent {
-    /// Counts the queue's committed frames from 0.
-    pub seq: u64,
-    /// How it really left.
-    pub path: Path,
-    /// When, in ns since the UNIX epoch, UTC, or [`NO_TS`](linerate_common::NO_TS).
-    pub ts_ns: u64,
-    /// Whose clock that is.
-    pub flags: RxFlags,
-}
-
-/// A frame that the card has.
-#[derive(Debug, Clone, Copy)]
-struct InFlight {
-    id: u32,
-    path: Path,
-    pio_slot: Option<u8>,
-    seq: u64,
-}
 
 impl EfviTx {
     /// Takes over a session whose VI was allocated with a send ring.
@@ -178,6 +132,7 @@ impl EfviTx {
             dma,
             max_len,
             ring,
+            plain: path == Path::Dma && !fifo,
             fifo,
             path,
             threshold: options.ctpio_threshold,
@@ -185,9 +140,11 @@ impl EfviTx {
             alternatives,
             reserved: None,
             reserved_len: 0,
-            inflight: VecDeque::with_capacity(ring as usize + 1),
-            unpushed: 0,
-            seq: 0,
+            // Few where the pool is small, so that the other queues get their share.
+            spare: Spare::new((pool.frames() as usize / 16).clamp(1, ring.max(1) as usize)),
+            flights: Flights::new(ring),
+            unpushed: false,
+            ids: Box::new([0; EF_VI_TRANSMIT_BATCH]),
             events: Box::new([ef_event::default(); EVENTS]),
             lost: None,
             stamper: Stamper::new(
@@ -217,7 +174,7 @@ impl EfviTx {
     /// How good the last timestamp was.
     #[must_use]
     pub fn stamps(&self) -> StampState {
-        self.stamper.state
+        self.stamper.state()
     }
 
     /// Events of kinds this queue does not know, counted and passed over.
@@ -229,7 +186,7 @@ impl EfviTx {
     /// Buffers this queue has out: sent and not reaped, and one that is or was reserved.
     #[must_use]
     pub fn lent(&self) -> u32 {
-        self.cache.lent()
+        self.cache.lent() - self.spare.len() as u32
     }
 
     /// The pool that frames are sent from.
@@ -276,188 +233,6 @@ impl EfviTx {
         // SAFETY: ids come from the cache, which gives only those of the pool, and offsets lie
         // within a frame.
         unsafe { self.base.add(id as usize * self.frame_bytes + offset) }
-    }
-
-    /// Is there room in the ring, and in the card's FIFO, for a frame of `len` bytes?
-    #[inline]
-    fn has_room(&self, len: usize) -> bool {
-        // SAFETY: a live VI.
-        let free = unsafe { self.lib.transmit_space(self.vi) };
-        // SAFETY: a live VI.
-        free > 0 && (!self.fifo || unsafe { self.lib.transmit_space_bytes(self.vi) } >= len)
-    }
-
-    /// Gives a buffer that is lent to the card to the card.
-    #[inline]
-    fn start(&mut self, id: u32, offset: usize, len: usize) {
-        let at = id as usize * self.frame_bytes + offset;
-        // SAFETY: the buffer is one of the pool, and the frame lies within it.
-        let addr = unsafe { self.dma.addr(at) };
-        let bytes = self.buffer(id, offset);
-        let (vi, token) = (self.vi, id as i32);
-        let mut flight = InFlight { id, path: self.path, pio_slot: None, seq: self.seq };
-        let rc = match self.path {
-            Path::Ctpio | Path::Fallback => {
-                // SAFETY: the VI has CTPIO (checked when opened); `len` bytes of a buffer that
-                // is lent; the fallback, with the same bytes in registered memory, follows.
-                unsafe {
-                    self.lib.transmit_ctpio(vi, bytes.cast(), len, self.threshold);
-                    self.lib.transmit_ctpio_fallback(vi, addr, len, token)
-                }
-            }
-            Path::Pio => match self.pio.as_mut().and_then(|pio| pio.take(len)) {
-                Some((slot, offset)) => {
-                    flight.pio_slot = Some(slot);
-                    self.push_descriptors();
-                    // SAFETY: a free slot of the linked region, `len` bytes long at most.
-                    unsafe {
-                        self.lib.transmit_copy_pio(vi, offset, bytes.cast(), len as i32, token)
-                    }
-                }
-                None => {
-                    flight.path = Path::Dma;
-                    self.unpushed += 1;
-                    // SAFETY: registered memory that is lent until the completion.
-                    unsafe { (self.lib.vi_transmit_init)(vi, addr, len as i32, token) }
-                }
-            },
-            Path::Dma => {
-                self.unpushed += 1;
-                // SAFETY: registered memory that is lent until the completion.
-                unsafe { (self.lib.vi_transmit_init)(vi, addr, len as i32, token) }
-            }
-        };
-        self.seq += 1;
-        if rc < 0 {
-            self.refused(flight);
-            return;
-        }
-        self.stats.frames += 1;
-        self.stats.bytes += len as u64;
-        self.inflight.push_back(flight);
-    }
-
-    /// The library did not take a frame although there was room.
-    #[cold]
-    fn refused(&mut self, flight: InFlight) {
-        self.stats.queue_full += 1;
-        self.release(flight);
-    }
-
-    #[inline]
-    fn release(&mut self, flight: InFlight) {
-        if let (Some(pio), Some(slot)) = (&mut self.pio, flight.pio_slot) {
-            pio.put(slot);
-        }
-        self.cache.free(flight.id);
-    }
-
-    #[inline]
-    fn push_descriptors(&mut self) {
-        if self.unpushed > 0 {
-            // SAFETY: a live VI.
-            unsafe { self.lib.transmit_push(self.vi) };
-            self.unpushed = 0;
-        }
-    }
-}
-
-impl FrameTx for EfviTx {
-    #[inline]
-    fn max_len(&self) -> usize {
-        self.max_len
-    }
-
-    #[inline]
-    fn room(&self) -> usize {
-        if self.lost.is_some() {
-            return 0;
-        }
-        // SAFETY: a live VI.
-        let mut room = unsafe { self.lib.transmit_space(self.vi) } as usize;
-        if self.fifo {
-            // SAFETY: a live VI.
-            let bytes = unsafe { self.lib.transmit_space_bytes(self.vi) };
-            // A frame takes whole lines of the FIFO, with a header.
-            room = room.min(bytes / (self.max_len + 8).next_multiple_of(64));
-        }
-        let buffers = self.cache.available() + self.pool().free_frames() as usize;
-        room.min(buffers + usize::from(self.reserved.is_some()))
-    }
-
-    #[inline]
-    fn reserve(&mut self, len: usize) -> Option<&mut [u8]> {
-        self.reserved_len = 0;
-        if len == 0 || len > self.max_len || self.lost.is_some() {
-            return None;
-        }
-        if !self.has_room(len) && (self.reap() == 0 || !self.has_room(len)) {
-            return None;
-        }
-        let id = match self.reserved {
-            Some(id) => id,
-            None => match self.cache.alloc() {
-                Some(id) => id,
-                None if self.reap() > 0 => self.cache.alloc()?,
-                None => return None,
-            },
-        };
-        self.reserved = Some(id);
-        self.reserved_len = len;
-        let bytes = self.buffer(id, self.headroom);
-        // SAFETY: the buffer is this queue's (lent, but not with the card yet), `len` bytes
-        // behind the headroom lie within it, and the borrow is exclusive.
-        Some(unsafe { std::slice::from_raw_parts_mut(bytes, len) })
-    }
-
-    #[inline]
-    fn commit(&mut self, len: usize) {
-        assert!(self.reserved_len > 0 && len <= self.reserved_len, "commit without reservation");
-        self.reserved_len = 0;
-        if len == 0 {
-            return;
-        }
-        if let Some(id) = self.reserved.take() {
-            self.start(id, self.headroom, len);
-        }
-    }
-
-    #[inline]
-    fn kick(&mut self) -> Result<(), Error> {
-        if let Some(e) = self.lost {
-            return Err(e);
-        }
-        self.push_descriptors();
-        // Completions are cheap to collect in bunches, and the event queue must not overflow.
-        if self.inflight.len() >= self.ring as usize / 2 {
-            self.reap();
-        }
-        Ok(())
-    }
-
-    #[inline]
-    fn reap(&mut self) -> usize {
-        self.collect(&mut |_| {})
-    }
-
-    fn stats(&mut self) -> TxStats {
-        self.stats
-    }
-}
-
-impl BufTx for EfviTx {
-    #[inline]
-    fn push(&mut self, buf: Buf) -> Result<(), Buf> {
-        let len = buf.len();
-        if len == 0 || len > self.max_len || self.lost.is_some() {
-            return Err(buf);
-        }
-        if !self.has_room(len) && (self.reap() == 0 || !self.has_room(len)) {
-            return Err(buf);
-        }
-        let (id, offset, len) = self.cache.accept(buf)?;
-        self.start(id, offset, len);
-        Ok(())
     }
 }
 

@@ -2,14 +2,21 @@
 
 use linerate_common::{NO_TS, RxFlags};
 use linerate_efvi_sys as sys;
-use linerate_efvi_sys::{EF_VI_TRANSMIT_BATCH, ef_event};
+use linerate_efvi_sys::{EF_VI_TRANSMIT_BATCH, ef_event, ef_precisetime};
 
-use super::{EVENTS, EfviTx, InFlight, Path, Sent};
+use super::{EVENTS, EfviTx, Path, Sent};
 use crate::session::lost;
 
 impl EfviTx {
+    /// Reads the event queue until it is empty, for nobody who wants to know more.
+    #[inline(never)]
+    pub(super) fn collect_silently(&mut self) -> usize {
+        self.collect(&mut |_| {})
+    }
+
     /// Reads the event queue until it is empty.
-    pub(super) fn collect(&mut self, f: &mut dyn FnMut(Sent)) -> usize {
+    #[inline]
+    pub(super) fn collect(&mut self, f: &mut impl FnMut(Sent)) -> usize {
         let mut done = 0;
         while self.lost.is_none() {
             let room = EVENTS as i32;
@@ -17,8 +24,13 @@ impl EfviTx {
             let got = unsafe { self.lib.eventq_poll(self.vi, self.events.as_mut_ptr(), room) };
             let n = usize::try_from(got).unwrap_or(0).min(EVENTS);
             for i in 0..n {
-                let event = self.events[i];
-                done += self.handle(&event, f);
+                // The mask spares a check of bounds: EVENTS is a power of two.
+                let event = self.events[i & (EVENTS - 1)];
+                done += if event.kind() == sys::EF_EVENT_TYPE_TX {
+                    self.unbundle(&event, f)
+                } else {
+                    self.seldom(&event, f)
+                };
             }
             if n < EVENTS {
                 break;
@@ -27,12 +39,39 @@ impl EfviTx {
         done
     }
 
-    fn handle(&mut self, event: &ef_event, f: &mut dyn FnMut(Sent)) -> usize {
+    /// Takes the ids out of an event: it is this that makes room in the ring again.
+    #[inline]
+    fn unbundle(&mut self, event: &ef_event, f: &mut impl FnMut(Sent)) -> usize {
+        let ids = self.ids.as_mut_ptr();
+        // SAFETY: a live VI, one of its events, room for as many ids as one stands for.
+        let n = unsafe { (self.lib.vi_transmit_unbundle)(self.vi, event, ids) };
+        let n = usize::try_from(n).unwrap_or(0).min(EF_VI_TRANSMIT_BATCH);
+        let ctpio = by_ctpio(event);
+        let path = self.path_of(None, ctpio);
+        let none = (NO_TS, RxFlags::NONE);
+        let (mut done, mut early) = (0, 0);
+        for i in 0..n {
+            // The mask as above.
+            let id = self.ids[i & (EF_VI_TRANSMIT_BATCH - 1)] as u32;
+            let seq = self.flights.first();
+            if let Some(buffer) = self.flights.pop_plain(id) {
+                done += 1;
+                self.put_back(buffer);
+                f(Sent { seq, path, ts_ns: none.0, flags: none.1 });
+            } else {
+                early += self.complete(id, ctpio, none, f);
+            }
+        }
+        self.stats.completed += done as u64;
+        self.paths.count(path, done as u64);
+        done + early
+    }
+
+    #[cold]
+    fn seldom(&mut self, event: &ef_event, f: &mut impl FnMut(Sent)) -> usize {
         match event.kind() {
-            sys::EF_EVENT_TYPE_TX => self.unbundle(event, f),
             sys::EF_EVENT_TYPE_TX_WITH_TIMESTAMP => {
-                let sec = i64::from(event.tx_ts_sec());
-                let stamp = self.stamper.convert(sec, event.tx_ts_nsec(), event.tx_ts_flags());
+                let stamp = self.stamper.stamp(0, &tx_time(event));
                 self.complete(event.rq_id(), by_ctpio(event), stamp, f)
             }
             sys::EF_EVENT_TYPE_TX_ERROR => self.all_failed(),
@@ -52,65 +91,47 @@ impl EfviTx {
         }
     }
 
-    /// Takes the ids out of an event: it is this that makes room in the ring again.
-    fn unbundle(&mut self, event: &ef_event, f: &mut dyn FnMut(Sent)) -> usize {
-        let mut ids = [0; EF_VI_TRANSMIT_BATCH];
-        // SAFETY: a live VI, one of its events, room for as many ids as one stands for.
-        let n = unsafe { (self.lib.vi_transmit_unbundle)(self.vi, event, ids.as_mut_ptr()) };
-        let n = usize::try_from(n).unwrap_or(0).min(EF_VI_TRANSMIT_BATCH);
-        let none = (NO_TS, RxFlags::NONE);
-        ids[..n].iter().map(|id| self.complete(*id as u32, by_ctpio(event), none, f)).sum()
-    }
-
-    /// One frame is done. Frames finish in the order of sending.
-    #[inline]
+    /// One frame is done, whichever way it took and wherever it is among those in flight.
     fn complete(
         &mut self,
         id: u32,
         ctpio: bool,
         (ts_ns, flags): (u64, RxFlags),
-        f: &mut dyn FnMut(Sent),
+        f: &mut impl FnMut(Sent),
     ) -> usize {
-        let flight = match self.inflight.front() {
-            Some(first) if first.id == id => self.inflight.pop_front(),
-            _ => self.out_of_order(id),
-        };
-        let Some(flight) = flight else {
+        let Some((seq, buffer)) = self.flights.pop(id) else {
             self.unknown_events += 1;
             return 0;
         };
-        let path = match flight.path {
-            Path::Ctpio if !ctpio => Path::Fallback,
-            path => path,
-        };
-        *match path {
-            Path::Dma => &mut self.paths.dma,
-            Path::Ctpio => &mut self.paths.ctpio,
-            Path::Fallback => &mut self.paths.fallback,
-            Path::Pio => &mut self.paths.pio,
-        } += 1;
+        let slot = self.release(buffer);
+        let path = self.path_of(slot, ctpio);
+        self.paths.count(path, 1);
         self.stats.completed += 1;
-        self.release(flight);
-        f(Sent { seq: flight.seq, path, ts_ns, flags });
+        f(Sent { seq, path, ts_ns, flags });
         1
     }
 
-    /// A frame that others were sent before.
-    #[cold]
-    fn out_of_order(&mut self, id: u32) -> Option<InFlight> {
-        let at = self.inflight.iter().position(|x| x.id == id)?;
-        self.inflight.remove(at)
+    /// How a frame left that was in this slot of programmed I/O, or in none.
+    #[inline]
+    fn path_of(&self, slot: Option<u8>, ctpio: bool) -> Path {
+        match (slot, self.path) {
+            (Some(_), _) => Path::Pio,
+            (None, Path::Ctpio) if ctpio => Path::Ctpio,
+            (None, Path::Ctpio) => Path::Fallback,
+            (None, _) => Path::Dma,
+        }
     }
 
     /// The card stopped at an error: what it had not completed may or may not have left.
     #[cold]
     fn all_failed(&mut self) -> usize {
-        let n = self.inflight.len();
-        self.stats.failed += n as u64;
-        while let Some(flight) = self.inflight.pop_front() {
-            self.release(flight);
+        let mut n = 0;
+        while let Some(buffer) = self.flights.pop_any() {
+            self.release(buffer);
+            n += 1;
         }
-        self.unpushed = 0;
+        self.stats.failed += n as u64;
+        self.unpushed = false;
         let restarted = match self.lib.sometimes.vi_reinit_txq_post_error {
             // SAFETY: a live VI; nothing is being sent.
             Some(reinit) => unsafe { reinit(self.vi) == 0 },
@@ -126,6 +147,16 @@ impl EfviTx {
     fn lose(&mut self, op: &'static str) -> usize {
         self.lost = Some(lost(op));
         0
+    }
+}
+
+/// When the frame of this event left.
+fn tx_time(event: &ef_event) -> ef_precisetime {
+    ef_precisetime {
+        tv_sec: event.tx_ts_sec().into(),
+        tv_nsec: event.tx_ts_nsec(),
+        tv_nsec_frac: 0,
+        tv_flags: event.tx_ts_flags() as u16,
     }
 }
 

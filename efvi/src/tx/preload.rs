@@ -31,7 +31,7 @@ impl EfviTx {
         if !alternatives.begin(self.lib, self.vi, alt, frame.len())? {
             return Ok(false);
         }
-        let seq = self.seq;
+        let seq = self.flights.sent();
         let sent = self.send(frame);
         self.push_descriptors();
         if let Some(alternatives) = &mut self.alternatives {
@@ -60,7 +60,7 @@ impl EfviTx {
     ///
     /// There is no such alternative, it was fired, or the card refuses.
     pub fn discard(&mut self, alt: u32) -> Result<bool, Error> {
-        let oldest = self.inflight.front().map_or(self.seq, |flight| flight.seq);
+        let oldest = self.flights.oldest();
         match &mut self.alternatives {
             Some(alternatives) => alternatives.discard(self.lib, self.vi, alt, oldest),
             None => Err(Error::new(ErrorKind::Unsupported, "ef_vi_transmit_alt_discard")),

@@ -15,21 +15,20 @@ impl EfviTx {
         if self.fifo && unsafe { self.lib.transmit_space_bytes(self.vi) } < frame.len() {
             return false;
         }
-        let Some(id) = self.reserved.or_else(|| self.cache.alloc()) else { return false };
-        self.reserved = Some(id);
+        let Some(buffer) = self.reserved.or_else(|| self.take_buffer()) else { return false };
+        self.reserved = Some(buffer);
+        let id = buffer.id();
         let bytes = self.buffer(id, self.headroom);
-        let at = id as usize * self.frame_bytes + self.headroom;
         // SAFETY: the buffer is this queue's and the frame fits. While the queue is warmed the
         // library takes none of these frames: its ring seems full (EF10), or the card drops it
         // by a flag in its header (X3, X4).
         unsafe {
             ptr::copy_nonoverlapping(frame.as_ptr(), bytes, frame.len());
-            let addr = self.dma.addr(at);
             if self.path == Path::Ctpio {
                 self.lib.transmit_ctpio(self.vi, bytes.cast(), frame.len(), self.threshold);
-                self.lib.transmit_ctpio_fallback(self.vi, addr, frame.len(), id as i32);
+                self.lib.transmit_ctpio_fallback(self.vi, buffer.addr, frame.len(), id as i32);
             } else {
-                (self.lib.vi_transmit_init)(self.vi, addr, frame.len() as i32, id as i32);
+                (self.lib.vi_transmit_init)(self.vi, buffer.addr, frame.len() as i32, id as i32);
             }
         }
         true
