@@ -1,15 +1,17 @@
 //! `linerate top`: what comes in, live, on a terminal.
 //!
 //! The receive loop is that of a capture without a file. This thread asks it for numbers once a
-//! second and draws them.
+//! second and draws them, or prints them as JSON.
 
 mod args;
 mod cpu;
+mod found;
+mod lines;
 mod sample;
 mod screen;
 
 use std::io::IsTerminal;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -28,6 +30,7 @@ use crate::signals::Interrupt;
 use crate::threads::{check_cpu, join};
 
 pub(crate) use args::TopArgs;
+use found::{Finder, Found};
 use sample::Sample;
 use screen::Screen;
 
@@ -39,9 +42,10 @@ const TICK: Duration = Duration::from_millis(50);
 
 /// Runs the command.
 pub(crate) fn run(args: &TopArgs, out: &Output) -> Result<(), Failure> {
-    if out.is_json() || !std::io::stdout().is_terminal() || !std::io::stdin().is_terminal() {
+    let terminal = std::io::stdout().is_terminal() && std::io::stdin().is_terminal();
+    if !out.is_json() && !terminal {
         return Err(Failure::usage("top draws on a terminal, and this is none")
-            .remedy(format!("for a program or a file: linerate capture -i {} --json", args.port)));
+            .remedy(format!("for a program or a file: linerate top {} --json", args.port)));
     }
     let args = args.capture();
     let plan = Plan::new(&args)?;
@@ -55,32 +59,40 @@ pub(crate) fn run(args: &TopArgs, out: &Output) -> Result<(), Failure> {
     privilege::give_up(&[port.backend()], Need::Nothing, out);
     let (queues, _, guard) = port.into_parts();
     let desk = Arc::new(Desk::new(&plan));
-    let receiver = Receiver::new(&plan, queues, None, (), Arc::clone(&desk), &stop)?;
+    let (finder, found) = Finder::new();
+    let receiver = Receiver::new(&plan, queues, None, finder, Arc::clone(&desk), &stop)?;
     let receiver = receiver.start()?;
 
-    let mut view = View {
-        screen: Screen::new(&identity),
-        plan: &plan,
-        desk: &desk,
-        exporter,
-        begun: Instant::now(),
+    let begun = Instant::now();
+    let source = Source { plan: &plan, desk: &desk, found: &found, exporter };
+    let over = || {
+        let time_is_up = plan.duration.is_some_and(|d| begun.elapsed() >= d);
+        interrupt.asked() || receiver.is_finished() || out.closed() || time_is_up
     };
-    let drawn = {
+    let shown = if out.is_json() {
+        lines::run(&source, &identity, begun, &over, out);
+        Ok(())
+    } else {
         // Restores the terminal on every way out; ratatui's hook does so on a panic.
         let mut terminal = Terminal::take()?;
-        let over = || interrupt.asked() || receiver.is_finished();
-        view.run(&mut terminal.0, over, plan.duration)
+        let mut view = View { screen: Screen::new(&identity), source: &source, begun };
+        view.run(&mut terminal.0, &over)
     };
     stop.stop();
-    let seconds = view.begun.elapsed().as_secs_f64();
+    let seconds = begun.elapsed().as_secs_f64();
     let received = join(receiver)?;
     drop(guard);
     let ledger =
         capture::ledger(&received.counts, &received.queue, None, received.counts.frames, None);
+    if out.is_json() {
+        let failure = received.failure.as_ref();
+        lines::last(&received.counts, &ledger, &identity, seconds, failure, out);
+        return received.failure.map_or(Ok(()), |failure| Err(failure.told(true)));
+    }
     let frames = plural(received.counts.frames, "frame");
     out.text(&format!("{frames} on {} in {seconds:.1} s", identity.port));
     out.text(&ledger.render(out.paint()));
-    drawn.and(received.failure.map_or(Ok(()), Err))
+    shown.and(received.failure.map_or(Ok(()), Err))
 }
 
 /// The terminal, while it is ours.
@@ -103,11 +115,43 @@ impl Drop for Terminal {
     }
 }
 
-struct View<'a> {
-    screen: Screen,
+/// Where numbers come from, and where they are served.
+struct Source<'a> {
     plan: &'a Plan,
     desk: &'a Desk,
+    found: &'a Mutex<Found>,
     exporter: Option<Exporter>,
+}
+
+impl Source<'_> {
+    /// The numbers as of now, which also go to the metrics.
+    fn take(&self) -> Sample {
+        self.desk.read(|sheet| {
+            let named = group_lines(&self.plan.flows, &sheet.groups, self.plan.seq.is_some());
+            if let Some(exporter) = &self.exporter {
+                // What was found comes and goes: no counter for a scrape.
+                exporter.put(&[metrics::Sheet {
+                    rx: &sheet.queues,
+                    groups: &named,
+                    ..metrics::Sheet::default()
+                }]);
+            }
+            let mut groups = named;
+            groups.extend(found::lines(self.found));
+            Sample {
+                at: Instant::now(),
+                counts: sheet.counts,
+                queue: sheet.queue,
+                groups,
+                loop_cpu: cpu::of_thread("linerate-rx"),
+            }
+        })
+    }
+}
+
+struct View<'a> {
+    screen: Screen,
+    source: &'a Source<'a>,
     begun: Instant,
 }
 
@@ -115,20 +159,19 @@ impl View<'_> {
     fn run(
         &mut self,
         terminal: &mut DefaultTerminal,
-        over: impl Fn() -> bool,
-        duration: Option<Duration>,
+        over: &dyn Fn() -> bool,
     ) -> Result<(), Failure> {
         let failed = |e: std::io::Error| Failure::new(format!("the terminal is gone: {e}"));
         let mut next = self.begun;
         loop {
-            self.desk.ask();
+            self.source.desk.ask();
             // The first picture comes at once, all others a second apart.
             thread::sleep(NOTICE.min(next.saturating_duration_since(Instant::now())));
-            self.take();
+            self.screen.take(self.source.take());
             terminal.draw(|frame| self.screen.draw(frame)).map_err(failed)?;
             next += SECOND;
             while Instant::now() + NOTICE < next {
-                if over() || duration.is_some_and(|d| self.begun.elapsed() >= d) {
+                if over() {
                     return Ok(());
                 }
                 if !event::poll(TICK).map_err(failed)? {
@@ -150,27 +193,5 @@ impl View<'_> {
                 terminal.draw(|frame| self.screen.draw(frame)).map_err(failed)?;
             }
         }
-    }
-
-    /// The numbers as of now, to the screen and to the metrics.
-    fn take(&mut self) {
-        let sample = self.desk.read(|sheet| {
-            let groups = group_lines(&self.plan.flows, &sheet.groups, self.plan.seq.is_some());
-            if let Some(exporter) = &self.exporter {
-                exporter.put(&[metrics::Sheet {
-                    rx: &sheet.queues,
-                    groups: &groups,
-                    ..metrics::Sheet::default()
-                }]);
-            }
-            Sample {
-                at: Instant::now(),
-                counts: sheet.counts,
-                queue: sheet.queue,
-                groups,
-                loop_cpu: cpu::of_thread("linerate-rx"),
-            }
-        });
-        self.screen.take(sample);
     }
 }

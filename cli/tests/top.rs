@@ -7,8 +7,8 @@ mod common;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use common::linerate;
-use linerate_lab::skip;
+use common::{Running, json, linerate};
+use linerate_lab::{lab_or_skip, skip};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -17,7 +17,7 @@ fn without_a_terminal_it_names_the_way() {
     let out = linerate(&["top", "udp:lo", "-g", "239.1.1.1:5000"]).output().unwrap();
     let text = String::from_utf8(out.stderr).unwrap();
     assert_eq!(out.status.code(), Some(2), "{text}");
-    assert!(text.lines().count() == 1 && text.contains("capture -i udp:lo --json"), "{text}");
+    assert!(text.lines().count() == 1 && text.contains("linerate top udp:lo --json"), "{text}");
     assert!(out.stdout.is_empty());
 }
 
@@ -84,4 +84,33 @@ fn it_fits_the_terminal_and_leaves_it_sane() {
         assert!(!picture.contains("q quit"), "{picture}");
         screen.keys(&["clear", "Enter"]);
     }
+}
+
+/// Flows that nobody named have rows of their own, beside the group that was.
+#[test]
+fn flows_are_found_and_told_as_json() {
+    let lab = lab_or_skip!();
+    let args = ["top", "afpacket:v1", "-g", "239.1.1.1:5000", "-f", "all"];
+    let mut top = lab.in_b(|| Running::start(&args));
+    let groups = ["-g", "239.1.1.1:5000+3", "-g", "udp:10.99.0.2:7000"];
+    let blast = ["blast", "afpacket:v0", "--pps", "2000", "-c", "400"];
+    let sent = lab.in_a(|| json(&[&blast[..], &groups].concat()));
+    assert_eq!(sent.last["delivered"], 400, "{sent:?}");
+    let rates = std::cell::Cell::new(0.0);
+    top.wait_until(|line| {
+        let flows = line["flows"].as_array().unwrap();
+        let of = |name: &str| {
+            let flow = flows.iter().find(|flow| flow["group"] == name);
+            flow.map_or(0, |flow| flow["frames"].as_u64().unwrap())
+        };
+        let fastest = flows.iter().map(|flow| flow["pps"].as_f64().unwrap());
+        rates.set(fastest.fold(rates.get(), f64::max));
+        let named = ["239.1.1.1:5000", "239.1.1.2:5000", "239.1.1.3:5000", "udp:10.99.0.2:7000"];
+        named.iter().all(|name| of(name) == 100)
+    });
+    assert!(rates.get() > 0.0);
+    let ended = top.interrupt();
+    assert_eq!((ended.code, &ended.last["final"]), (Some(0), &true.into()), "{ended:?}");
+    assert_eq!(ended.last["unexplained"], 0, "{ended:?}");
+    assert!(ended.last["sizes"]["64"].as_u64() >= Some(400), "{ended:?}");
 }

@@ -116,10 +116,19 @@ impl Desk {
     }
 }
 
-/// Looks at frames that belong to a group, on the receive loop's thread.
+/// Looks at frames on the receive loop's thread.
 pub(crate) trait Inspect: Send + 'static {
     /// A frame of the group with this index came in.
     fn see(&mut self, group: usize, frame: &RxFrame<'_>);
+
+    /// A frame came in that belongs to no group.
+    #[inline]
+    fn see_other(&mut self, frame: &RxFrame<'_>) {
+        let _ = frame;
+    }
+
+    /// The main thread has asked for numbers.
+    fn report(&mut self) {}
 }
 
 /// Looks at nothing.
@@ -253,6 +262,7 @@ impl<I: Inspect> Receiver<I> {
 
     fn report(&mut self) {
         let taker = self.taker.get_mut();
+        taker.inspector.report();
         let queues = self.events.queues_mut().map(|(queue, ())| queue.stats());
         self.desk.put(&taker.counts, queues, taker.groups.counts());
     }
@@ -295,10 +305,11 @@ impl<I: Inspect> Taker<I> {
         self.counts.bytes += wire_len;
         self.counts.sizes[size_class(wire_len)] += 1;
         self.counts.merged += u64::from(frame.meta.flags.contains(RxFlags::MERGED));
-        if !self.groups.is_empty()
-            && let Some(group) = self.groups.count(frame.bytes, wire_len)
-        {
-            self.inspector.see(group, frame);
+        let group =
+            if self.groups.is_empty() { None } else { self.groups.count(frame.bytes, wire_len) };
+        match group {
+            Some(group) => self.inspector.see(group, frame),
+            None => self.inspector.see_other(frame),
         }
         if let Some(lane) = &mut self.lane {
             let kept = &frame.bytes[..frame.bytes.len().min(self.snaplen)];

@@ -10,7 +10,10 @@ use crate::metrics::parse_address;
 use crate::sequence::SeqSpec;
 use crate::values::parse_seconds;
 
-/// Watch a port live: rates by group, gaps, drops by name, frame sizes, and the loop's CPU.
+/// Watch a port live: rates by flow, gaps, drops by name, frame sizes, and the loop's CPU.
+///
+/// Rows are the groups of -g, then the flows that are found in other frames: the 256 that were
+/// heard of last; older ones go on as "other". With --json a line each second, on any output.
 ///
 /// Keys: s next column to sort by, r reverse, f freeze, up and down scroll, q quit.
 #[derive(Debug, Args)]
@@ -21,6 +24,7 @@ of the interface is counted.
 Examples:
   linerate top eth2
   linerate top eth2 -g 239.1.1.1:5000+64 --seq u64be@10
+  linerate top eth2 --json -d 10
   linerate top afxdp:eth2?queue=0 -g 239.1.1.1:5000 --metrics 9898")]
 pub(crate) struct TopArgs {
     /// Receive on this port.

@@ -13,6 +13,7 @@ pub(super) struct Sample {
     pub(super) at: Instant,
     pub(super) counts: Counts,
     pub(super) queue: RxStats,
+    /// The groups that were asked for, and flows that were found.
     pub(super) groups: Vec<GroupLine>,
     /// CPU time of the receive loop, and where it runs.
     pub(super) loop_cpu: Option<(Duration, u32)>,
@@ -44,14 +45,13 @@ impl Sample {
         self.rate(before, now.frames - then.frames, now.bytes - then.bytes)
     }
 
-    /// Of group `i`.
+    /// Of group or flow `i`.
     pub(super) fn group(&self, before: &Self, i: usize) -> Rate {
-        match (self.groups.get(i), before.groups.get(i)) {
-            (Some(now), Some(then)) => {
-                self.rate(before, now.frames - then.frames, now.bytes - then.bytes)
-            }
-            _ => Rate::default(),
-        }
+        let Some(now) = self.groups.get(i) else { return Rate::default() };
+        // A flow that was not there, or another one in its place, began at 0.
+        let then = before.groups.get(i).filter(|then| then.group == now.group);
+        let (frames, bytes) = then.map_or((0, 0), |then| (then.frames, then.bytes));
+        self.rate(before, now.frames.saturating_sub(frames), now.bytes.saturating_sub(bytes))
     }
 
     /// Share of a CPU that the receive loop took, 0 to 1.

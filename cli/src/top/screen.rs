@@ -15,7 +15,7 @@ use crate::format::{bps, count, pps};
 use crate::json::Identity;
 
 /// Columns of the table that it can be sorted by.
-const COLUMNS: [&str; 6] = ["group", "pps", "on the wire", "frames", "missing", "late"];
+const COLUMNS: [&str; 6] = ["flow", "pps", "on the wire", "frames", "missing", "late"];
 const WIDTHS: [u16; 6] = [26, 10, 12, 12, 8, 6];
 
 /// What is drawn, and how the user wants it.
@@ -315,7 +315,7 @@ mod tests {
         let mut screen = screen();
         let first = |screen: &Screen| {
             let lines = picture(screen);
-            let at = lines.iter().position(|l| l.starts_with("group")).unwrap();
+            let at = lines.iter().position(|l| l.starts_with("flow")).unwrap();
             lines[at + 1].split(':').next().unwrap().to_owned()
         };
         assert_eq!(first(&screen), "239.255.100.100");
