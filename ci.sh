@@ -2,7 +2,7 @@
 # Everything that must hold before a change lands, on a bare Debian machine with a Rust toolchain.
 #
 #   ./ci.sh            all of it (as root it installs what it needs and runs the kernel tests)
-#   ./ci.sh STEP ...   only these steps: fmt clippy docs test guest examples demo bpf instructions msrv trust package
+#   ./ci.sh STEP ...   only these steps: fmt clippy docs test guest examples demo bpf instructions msrv trust conservation package
 #
 # Without root it runs what it can, and lists at the end what it skipped and why.
 set -euo pipefail
@@ -106,12 +106,16 @@ step_msrv() {
   fi
 }
 
-# Every feature alone, and the lock-free pieces under Miri where it is installed. What is longer: docs/trust.md
+# Every feature alone, the public interface against api/, licences, and the lock-free pieces in loom's
+# models and under Miri where it is installed. What is longer: docs/trust.md
 step_trust() { tests/trust.sh short; }
+
+# A million numbered frames over each backend, and over all in a ring.
+step_conservation() { tests/trust.sh conservation; }
 
 step_package() { cargo package --quiet --workspace --no-verify --allow-dirty; }
 
-steps=("$@"); [ $# -gt 0 ] || steps=(fmt clippy docs test guest examples demo bpf instructions msrv trust package)
+steps=("$@"); [ $# -gt 0 ] || steps=(fmt clippy docs test guest examples demo bpf instructions msrv trust conservation package)
 install_tools
 for step in "${steps[@]}"; do say "$step"; "step_$step"; done
 
