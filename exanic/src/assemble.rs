@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
-use linerate_exanic_sys::rx::{FRAME_OK, Info, PAYLOAD_BYTES, PAYLOAD_WORDS};
+use linerate_exanic_sys::rx::{FRAME_ERROR_MASK, FRAME_OK, Info, PAYLOAD_BYTES, PAYLOAD_WORDS};
 
 use crate::ring::{Found, Pos, Ring};
 
@@ -69,12 +69,38 @@ pub(crate) struct Assembler {
     /// Timestamp in the chunk before.
     timestamp: u32,
     joint: usize,
+    /// What [`single`](Self::single) takes: lengths above `least`, this many of them; none while a
+    /// frame is at hand or the next one must be looked at closely.
+    least: usize,
+    usual: usize,
+    single: usize,
+    /// What an empty look at `next` found there, and where that was.
+    stale: (Info, Pos),
 }
 
+/// Generation and status: what decides whether a chunk is there and good.
+const GENERATION_AND_STATUS: u64 = 0xff << 56 | (FRAME_ERROR_MASK as u64) << 32;
+const _: () = assert!(FRAME_OK == 0);
+
 impl Assembler {
-    pub(crate) fn new(ring: Ring) -> Self {
+    /// Chunks of more than `least` and at most `most` bytes are for [`single`](Self::single).
+    pub(crate) fn new(ring: Ring, least: usize, most: usize) -> Self {
         let (next, before) = ring.newest_end();
-        Self { ring, next, start: next, before, len: 0, timestamp: 0, joint: 0 }
+        let usual = most.min(PAYLOAD_BYTES).saturating_sub(least);
+        Self {
+            ring,
+            next,
+            start: next,
+            before,
+            len: 0,
+            timestamp: 0,
+            joint: 0,
+            least,
+            usual,
+            single: usual,
+            // As if it had been looked for elsewhere.
+            stale: (before, next.prev()),
+        }
     }
 
     /// Words of the frame at hand that are in the buffer. The next call must get the same bytes
@@ -83,40 +109,62 @@ impl Assembler {
         self.len / 8
     }
 
-    /// A good frame of more than `least` bytes in a single chunk, as most market data comes: what
-    /// [`next`](Self::next) does, without what other frames need. `None`, and nothing has changed:
-    /// `next` looks closer.
+    /// A good frame in a single chunk, as most market data comes: what [`next`](Self::next) does,
+    /// without what other frames need. `None`, and nothing has changed: `next` looks closer.
     #[inline(always)]
-    pub(crate) fn single(&mut self, least: usize, buf: &mut [u64; PAYLOAD_WORDS]) -> Option<Whole> {
-        let chunk = self.ring.at(self.next);
+    pub(crate) fn single(&mut self, buf: &mut [u64; PAYLOAD_WORDS]) -> Option<(usize, Info)> {
+        let here = self.next;
+        let chunk = self.ring.at(here);
         let info = Info(chunk.info.load(Ordering::Acquire));
         let len = usize::from(info.length());
-        let usual = info.generation() == self.next.generation()
-            && info.status() == FRAME_OK
-            && len > least
-            && len <= PAYLOAD_BYTES
-            && self.len == 0;
-        if !usual {
+        if info.0 & GENERATION_AND_STATUS != u64::from(here.generation()) << 56
+            || len.wrapping_sub(self.least + 1) >= self.single
+        {
             return None;
         }
         copy_chunk(&chunk.payload, buf);
         fence(Ordering::Acquire);
-        if !self.is_intact() {
+        // No frame is at hand, so `start` is here.
+        if self.ring.info(here.prev(), Ordering::Relaxed) != self.before {
             return None;
         }
-        let next = self.next.next();
-        (self.start, self.next, self.before) = (next, next, info);
-        Some(Whole { len, copied: len, info, joint: 0 })
+        (self.next, self.before) = (here.next(), info);
+        Some((len, info))
+    }
+
+    /// Is the next chunk as an earlier look left it, which found nothing?
+    ///
+    /// Then nothing has happened at all: a card writes this chunk before any other, and what it
+    /// writes differs (see "Why the whole word").
+    #[inline(always)]
+    pub(crate) fn is_still(&self) -> bool {
+        let (info, pos) = self.stale;
+        self.ring.info(self.next, Ordering::Acquire) == info && self.next == pos
+    }
+
+    /// Makes [`single`](Self::single) leave the next frame to `next`.
+    pub(crate) fn look_closely(&mut self) {
+        self.single = 0;
     }
 
     /// Copies what has arrived of the next frame into `buf`, as far as it fits.
     #[inline]
     pub(crate) fn next(&mut self, buf: &mut [u64]) -> Step {
+        if self.len == 0 {
+            self.start = self.next;
+        }
+        self.single = 0;
         loop {
             let info = match self.ring.find(self.next) {
                 Found::Chunk(info) => info,
-                Found::Nothing if self.is_intact() => return Step::Empty,
-                Found::Nothing | Found::Lapped => return self.lapped(),
+                Found::Nothing(info) if self.is_intact() => {
+                    self.stale = (info, self.next);
+                    if self.len == 0 {
+                        self.single = self.usual;
+                    }
+                    return Step::Empty;
+                }
+                Found::Nothing(_) | Found::Lapped => return self.lapped(),
             };
             if self.len == 0 {
                 self.timestamp = info.timestamp();
@@ -170,6 +218,7 @@ impl Assembler {
         self.before = before;
         self.len = 0;
         self.joint = 0;
+        self.single = self.usual;
     }
 
     #[cold]
@@ -238,7 +287,7 @@ mod tests {
     #[test]
     fn every_length_from_1_to_9600_comes_out_whole() {
         let mut ring = TestRing::new();
-        let mut walk = Assembler::new(ring.ring());
+        let mut walk = Assembler::new(ring.ring(), 4, 120);
         let mut buf = vec![0; 9728 / 8];
         for len in 1..=9600 {
             let frame = pattern(len, len as u8);
@@ -254,7 +303,7 @@ mod tests {
     #[test]
     fn a_frame_is_taken_up_where_it_was_left() {
         let mut ring = TestRing::new();
-        let mut walk = Assembler::new(ring.ring());
+        let mut walk = Assembler::new(ring.ring(), 4, 120);
         let mut buf = vec![0; 64];
         let frame = pattern(300, 7);
         for (i, part) in frame.chunks(120).enumerate() {
@@ -268,7 +317,7 @@ mod tests {
     #[test]
     fn of_a_frame_that_is_too_long_the_beginning_is_kept() {
         let mut ring = TestRing::new();
-        let mut walk = Assembler::new(ring.ring());
+        let mut walk = Assembler::new(ring.ring(), 4, 120);
         let mut buf = vec![0; 40];
         let frame = pattern(1000, 9);
         ring.put_frame(&frame, 1, 0);
@@ -284,7 +333,7 @@ mod tests {
     #[test]
     fn a_chunk_that_is_being_overwritten_is_not_believed() {
         let mut ring = TestRing::new();
-        let mut walk = Assembler::new(ring.ring());
+        let mut walk = Assembler::new(ring.ring(), 4, 120);
         let mut buf = vec![0; 16];
         // The reader has a frame of one chunk before it, at index 5, and the card comes round to
         // just before that one.
@@ -311,21 +360,21 @@ mod tests {
     #[test]
     fn the_short_way_takes_good_single_chunks_and_nothing_else() {
         let mut ring = TestRing::new();
-        let mut walk = Assembler::new(ring.ring());
+        let mut walk = Assembler::new(ring.ring(), 4, 120);
         let mut buf = [0; PAYLOAD_WORDS];
-        assert_eq!(walk.single(4, &mut buf), None, "nothing there");
+        assert_eq!(walk.single(&mut buf), None, "nothing there");
         for len in [5, 64, 120] {
             let frame = pattern(len, 3);
             ring.put_frame(&frame, 7, 0);
-            let whole = walk.single(4, &mut buf).expect("a frame");
-            assert_eq!((whole.len, whole.copied, whole.joint), (len, len, 0));
+            let (taken, info) = walk.single(&mut buf).expect("a frame");
+            assert_eq!((taken, info.timestamp()), (len, 7));
             assert_eq!(bytes_of(&buf, len), frame);
         }
         let mut long = vec![0; 64];
         // Too short, bad, of two chunks: left for the long way, which finds them untouched.
         for (len, status) in [(4, 0), (64, 2), (121, 0)] {
             ring.put_frame(&pattern(len, 4), 8, status);
-            assert_eq!(walk.single(4, &mut buf), None);
+            assert_eq!(walk.single(&mut buf), None);
             let Step::Frame(whole) = walk.next(&mut long) else { panic!("length {len}") };
             assert_eq!((whole.len, whole.info.status()), (len, status));
         }
@@ -333,15 +382,46 @@ mod tests {
         ring.put(&[1; 120], 9, 0, false);
         assert_eq!(walk.next(&mut long), Step::Empty);
         ring.put(&[1; 60], 9, 0, true);
-        assert_eq!(walk.single(4, &mut buf), None);
+        assert_eq!(walk.single(&mut buf), None);
         assert!(matches!(walk.next(&mut long), Step::Frame(Whole { len: 180, .. })));
         // Overwritten up to the chunk before: still whole to look at, and not believed.
         ring.put_frame(&[2; 60], 10, 0);
         for i in 0..16_383 {
             ring.put_frame(&[3; 60], i, 0);
         }
-        assert_eq!(walk.single(4, &mut buf), None);
+        assert_eq!(walk.single(&mut buf), None);
         assert_eq!(walk.next(&mut long), Step::Lapped);
+    }
+
+    #[test]
+    fn a_still_ring_is_known_by_one_look_and_any_change_is_seen() {
+        let mut ring = TestRing::new();
+        let mut walk = Assembler::new(ring.ring(), 4, 120);
+        let mut buf = vec![0; 64];
+        assert!(!walk.is_still(), "nobody has looked yet");
+        assert_eq!(walk.next(&mut buf), Step::Empty);
+        assert!(walk.is_still());
+        // A frame, also the first part of one.
+        ring.put(&[1; 120], 9, 0, false);
+        assert!(!walk.is_still());
+        assert_eq!(walk.next(&mut buf), Step::Empty);
+        assert!(walk.is_still());
+        ring.put(&[1; 60], 9, 0, true);
+        assert!(!walk.is_still());
+        assert!(matches!(walk.next(&mut buf), Step::Frame(Whole { len: 180, .. })));
+        assert!(!walk.is_still(), "a place where nobody has looked");
+        assert_eq!(walk.next(&mut buf), Step::Empty);
+        // Laps, of any number.
+        for laps in [1, 255, 256] {
+            assert!(walk.is_still());
+            ring.pos += (laps - 1) * 16_384;
+            for i in 0..16_384 {
+                ring.put_frame(&[2; 60], 1000 * laps as u32 + i, 0);
+            }
+            assert!(!walk.is_still(), "{laps} laps");
+            assert_eq!(walk.next(&mut buf), Step::Lapped);
+            assert_eq!(walk.next(&mut buf), Step::Empty);
+        }
     }
 
     #[test]
@@ -349,7 +429,7 @@ mod tests {
         for laps in [1, 2, 254, 255, 256, 257, 512] {
             for more in [0_u64, 1, 5] {
                 let mut ring = TestRing::new();
-                let mut walk = Assembler::new(ring.ring());
+                let mut walk = Assembler::new(ring.ring(), 4, 120);
                 let mut buf = vec![0; 16];
                 ring.put_frame(&[1; 60], 1, 0);
                 assert!(matches!(walk.next(&mut buf), Step::Frame(_)));
@@ -370,7 +450,7 @@ mod tests {
     #[test]
     fn a_full_ring_less_one_chunk_can_be_read() {
         let mut ring = TestRing::new();
-        let mut walk = Assembler::new(ring.ring());
+        let mut walk = Assembler::new(ring.ring(), 4, 120);
         let mut buf = vec![0; 16];
         for i in 0..16_383_u32 {
             ring.put_frame(&i.to_ne_bytes(), i, 0);
@@ -392,7 +472,7 @@ mod tests {
             looks in prop::collection::vec(any::<bool>(), 64),
         ) {
             let mut ring = TestRing::new();
-            let mut walk = Assembler::new(ring.ring());
+            let mut walk = Assembler::new(ring.ring(), 4, 120);
             let mut buf = vec![0; 256];
             let mut looks = looks.iter().cycle();
             let mut seen = 0;

@@ -34,6 +34,8 @@ enum Source {
 #[derive(Debug)]
 pub(crate) struct TickClock {
     source: Source,
+    /// The driver's page, or for other sources a word that no time is ever equal to.
+    page: NonNull<AtomicU64>,
     hz: u64,
     /// 10^9 * 2^64 / hz, rounded up: see `ns_within_second`.
     ns_per_tick: u128,
@@ -52,6 +54,9 @@ pub(crate) struct TickClock {
     second_ticks: u64,
     second_ns: u64,
 }
+
+/// In place of a page that moves: not what was seen last, so one must look.
+static UNLIKE_ANY: AtomicU64 = AtomicU64::new(u64::MAX);
 
 // SAFETY: the page is memory of a handle that the queue owning this clock keeps open, and it is
 // only read, atomically.
@@ -73,8 +78,13 @@ impl TickClock {
             },
             _ => return None,
         };
+        let page = match source {
+            Source::Page(page) => page,
+            Source::Registers { .. } => NonNull::from(&UNLIKE_ANY),
+        };
         let mut clock = Self {
             source,
+            page,
             hz,
             ns_per_tick: (1_000_000_000_u128 << 64).div_ceil(u128::from(hz)),
             lead_ns,
@@ -98,12 +108,20 @@ impl TickClock {
     /// The queue has seen everything up to now: what comes later is not older than this.
     #[inline]
     pub(crate) fn caught_up(&mut self) {
-        if let Source::Page(page) = self.source {
-            // The usual empty poll: the page has not moved and there is nothing to prove.
-            if load(page) == self.emptied && self.certain {
-                return;
-            }
+        if !self.is_settled() {
+            self.settle();
         }
+    }
+
+    /// Is there nothing to do when the queue has seen everything? So it is at the usual empty
+    /// poll: the page has not moved and there is nothing to prove.
+    #[inline(always)]
+    pub(crate) fn is_settled(&self) -> bool {
+        load(self.page) == self.emptied && self.certain
+    }
+
+    #[cold]
+    fn settle(&mut self) {
         let (now, error) = self.look();
         self.now = now;
         self.emptied = now;
@@ -120,14 +138,11 @@ impl TickClock {
     /// now. While the two are no more than a period apart exactly one match of 32 bits lies
     /// between them, the upper one excluded. When they are more apart (the reader slept for long with frames waiting, or the
     /// clock was set) no stamp is given until the ring has been emptied.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn sync(&mut self) {
-        if let Source::Page(page) = self.source
-            && load(page) == self.now
-        {
-            return;
+        if load(self.page) != self.now {
+            self.moved();
         }
-        self.moved();
     }
 
     #[cold]
@@ -150,14 +165,14 @@ impl TickClock {
                     (*read_at, *ticks) = (Instant::now(), device.clock_registers());
                     return (*ticks, PAGE_ERROR / 4);
                 }
-                (ticks.saturating_add(passed as u64), PAGE_ERROR / 4)
+                (ticks.saturating_add(passed as u64).min(u64::MAX - 1), PAGE_ERROR / 4)
             }
         }
     }
 
     /// A stamp as ns since the epoch, or `None` when it cannot be told which of several times it
     /// means. [`sync`](Self::sync) first.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn expand(&mut self, stamp: u32) -> Option<u64> {
         if !self.certain {
             return None;
@@ -231,6 +246,7 @@ mod tests {
         let page = Box::new(AtomicU64::new(page_at(start)));
         let mut clock = TickClock {
             source: Source::Page(NonNull::from(&*page)),
+            page: NonNull::from(&*page),
             hz,
             ns_per_tick: (1_000_000_000_u128 << 64).div_ceil(u128::from(hz)),
             lead_ns: 0,

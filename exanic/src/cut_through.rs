@@ -109,7 +109,7 @@ impl CutThrough {
             // `assemble.rs`.
             let info = match self.ring.find(pos) {
                 Found::Chunk(info) if is_intact(self.ring, pos, self.before) => info,
-                Found::Nothing if is_intact(self.ring, pos, self.before) => {
+                Found::Nothing(_) if is_intact(self.ring, pos, self.before) => {
                     if let Some(clock) = self.clock.as_mut().filter(|_| self.offset == 0) {
                         clock.caught_up();
                     }

@@ -7,7 +7,7 @@ use linerate_exanic_sys::rx::{Chunk, Info, RING_CHUNKS};
 
 /// Which chunk of which lap: the index in the low 14 bits, the generation in the next 8. Wraps
 /// as the card's own count does.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Pos(u32);
 
 const INDEX_BITS: u32 = RING_CHUNKS.trailing_zeros();
@@ -43,8 +43,8 @@ impl Pos {
 pub(crate) enum Found {
     /// The chunk is there.
     Chunk(Info),
-    /// It has not been written yet.
-    Nothing,
+    /// It has not been written yet: this is what was there before.
+    Nothing(Info),
     /// Something else is there: the card came round.
     Lapped,
 }
@@ -83,7 +83,7 @@ impl Ring {
         if info.generation() == pos.generation() {
             Found::Chunk(info)
         } else if info.generation() == pos.generation().wrapping_sub(1) {
-            Found::Nothing
+            Found::Nothing(info)
         } else {
             Found::Lapped
         }

@@ -5,7 +5,7 @@ use linerate_common::{
     RxFrame, RxMeta, RxStats, SetupError, Steer,
 };
 use linerate_exanic_sys::rx::{
-    FRAME_ABORTED, FRAME_CORRUPT, FRAME_HWOVFL, FRAME_OK, PAYLOAD_WORDS,
+    FRAME_ABORTED, FRAME_CORRUPT, FRAME_HWOVFL, FRAME_OK, Info, PAYLOAD_WORDS,
 };
 
 use crate::assemble::{Assembler, Step, Whole};
@@ -72,14 +72,19 @@ pub struct ExanicRx {
     reader: Reader,
     /// The window's frames, one behind the other.
     arena: Box<[u64]>,
+    /// A frame of one chunk, while `poll` shows it.
+    cell: Box<[u64; PAYLOAD_WORDS]>,
     window: [Slot; MAX_BURST],
     len: usize,
     /// Word in the arena where the frame at hand is being collected.
     partial_at: usize,
     max_words: usize,
-    keep_fcs: bool,
+    /// Bytes of a frame's end that are not shown.
+    strip: usize,
     bad_frames: BadFrames,
-    hashed: bool,
+    /// Do chunks name the rule that selected them?
+    marked: bool,
+    /// Never while the short way is open: see [`next_frame`](Self::next_frame).
     loss_before: bool,
     time_flags: RxFlags,
     stats: RxStats,
@@ -113,16 +118,18 @@ impl ExanicRx {
         let lead_ns = i64::from(options.clock_lead_s) * 1_000_000_000;
         let max_words = (longest + FCS_BYTES).next_multiple_of(8 * LINE_WORDS) / 8;
         let mut rx = Self {
-            walk: Assembler::new(reader.ring()?),
+            // Of a frame that may be longer than the longest each chunk is looked at closely.
+            walk: Assembler::new(reader.ring()?, FCS_BYTES, 8 * max_words),
             clock: TickClock::new(reader.device(), lead_ns),
+            cell: Box::new([0; PAYLOAD_WORDS]),
             arena: vec![0; max_words + WINDOW_BYTES / 8].into_boxed_slice(),
             window: [Slot::NONE; MAX_BURST],
             len: 0,
             partial_at: 0,
             max_words,
-            keep_fcs: options.keep_fcs,
+            strip: if options.keep_fcs { 0 } else { FCS_BYTES },
             bad_frames: options.bad_frames,
-            hashed: reader.is_hashed(),
+            marked: reader.buffer() != 0 && !reader.is_hashed(),
             loss_before: false,
             time_flags: RxFlags::TS_HW,
             stats: RxStats::default(),
@@ -169,20 +176,51 @@ impl ExanicRx {
     // Inlined always: a call would pass the slot through memory.
     #[inline(always)]
     fn next(&mut self, at: usize, bad: &mut usize) -> Option<Slot> {
-        // Where a single chunk may be longer than the longest frame, each is looked at closely.
-        if self.max_words >= PAYLOAD_WORDS
-            && let Some(buf) = self.arena.get_mut(at..).and_then(<[u64]>::first_chunk_mut)
-            && let Some(whole) = self.walk.single(FCS_BYTES, buf)
+        if let Some(buf) = self.arena.get_mut(at..).and_then(<[u64]>::first_chunk_mut)
+            && let Some((len, info)) = self.walk.single(buf)
         {
-            return Some(self.good(at, whole));
+            let meta = self.usual(len, info);
+            return Some(Slot { at, bytes: len - self.strip, meta, status: FrameStatus::Good });
         }
         self.next_frame(at, bad)
+    }
+
+    /// Counts a good frame without anything special before it, and gives what is known of it.
+    #[inline(always)]
+    fn usual(&mut self, len: usize, info: Info) -> RxMeta {
+        debug_assert!(!self.loss_before);
+        let (ts_ns, flags) = self.time(info);
+        let mark = if self.marked { filter::mark(info) } else { 0 };
+        self.stats.frames += 1;
+        self.stats.bytes += (len - self.strip) as u64;
+        RxMeta { ts_ns, wire_len: (len - FCS_BYTES) as u32, flags, mark }
+    }
+
+    /// When a frame came, with the flags that go with it.
+    #[inline(always)]
+    fn time(&mut self, info: Info) -> (u64, RxFlags) {
+        if let Some(clock) = &mut self.clock {
+            clock.sync();
+            if let Some(ns) = clock.expand(info.timestamp()) {
+                return (ns, self.time_flags);
+            }
+        }
+        (NO_TS, RxFlags::NONE)
     }
 
     /// Collects the next frame to be delivered at word `at` of the arena. `None`: there is none,
     /// or enough bad ones were passed over (`bad` is a budget).
     #[inline(never)]
     fn next_frame(&mut self, at: usize, bad: &mut usize) -> Option<Slot> {
+        let slot = self.find_frame(at, bad);
+        if self.loss_before {
+            // The frame that says so must come this way.
+            self.walk.look_closely();
+        }
+        slot
+    }
+
+    fn find_frame(&mut self, at: usize, bad: &mut usize) -> Option<Slot> {
         if self.partial_at != at {
             self.move_partial(at);
         }
@@ -218,30 +256,19 @@ impl ExanicRx {
         }
     }
 
-    #[inline(always)]
     fn good(&mut self, at: usize, whole: Whole) -> Slot {
-        let wire = whole.len - FCS_BYTES;
-        let bytes = if self.keep_fcs { whole.len } else { wire };
-        self.slot(at, bytes, wire, whole, RxFlags::NONE)
+        let bytes = whole.len - self.strip;
+        self.slot(at, bytes, whole.len - FCS_BYTES, whole, RxFlags::NONE)
     }
 
-    #[inline(always)]
     fn slot(&mut self, at: usize, bytes: usize, wire: usize, whole: Whole, extra: RxFlags) -> Slot {
-        let mut flags = extra;
-        let mut ts_ns = NO_TS;
-        if let Some(clock) = &mut self.clock {
-            clock.sync();
-            if let Some(ns) = clock.expand(whole.info.timestamp()) {
-                ts_ns = ns;
-                flags |= self.time_flags;
-            }
-        }
+        let (ts_ns, mut flags) = self.time(whole.info);
+        flags |= extra;
         if self.loss_before {
             self.loss_before = false;
             flags |= RxFlags::LOSS_BEFORE;
         }
-        let rules = self.reader.buffer() != 0 && !self.hashed;
-        let mark = if rules { filter::mark(whole.info) } else { 0 };
+        let mark = if self.marked { filter::mark(whole.info) } else { 0 };
         self.stats.frames += 1;
         self.stats.bytes += bytes as u64;
         let meta = RxMeta { ts_ns, wire_len: wire as u32, flags, mark };
@@ -273,7 +300,7 @@ impl ExanicRx {
                 flags |= RxFlags::TRUNCATED;
             }
             self.stats.flagged += 1;
-            let bytes = if self.keep_fcs { whole.copied } else { whole.copied.min(wire) };
+            let bytes = if self.strip == 0 { whole.copied } else { whole.copied.min(wire) };
             return Some(self.slot(at, bytes, wire, whole, flags));
         }
         match status {
@@ -322,6 +349,12 @@ impl ExanicRx {
         self.unusual(at, second)
     }
 
+    /// The usual empty poll: nothing came since the last look, and the clock stands.
+    #[inline(always)]
+    fn is_idle(&self) -> bool {
+        self.walk.is_still() && self.clock.as_ref().is_none_or(TickClock::is_settled)
+    }
+
     #[cold]
     fn lapped(&mut self) {
         self.stats.ring_lapped += 1;
@@ -352,6 +385,9 @@ impl FrameRx for ExanicRx {
     #[inline]
     fn acquire(&mut self, max: usize) -> Result<usize, Error> {
         self.len = 0;
+        if self.is_idle() {
+            return Ok(0);
+        }
         let (max, last) = (max.min(MAX_BURST), self.arena.len() - self.max_words);
         let (mut at, mut len) = (0, 0);
         let mut bad = BAD_PER_CALL;
@@ -394,13 +430,29 @@ impl FrameRx for ExanicRx {
     #[inline]
     fn poll<F: FnMut(RxFrame<'_>)>(&mut self, max: usize, mut f: F) -> Result<usize, Error> {
         self.len = 0;
+        if self.is_idle() {
+            return Ok(0);
+        }
         let mut bad = BAD_PER_CALL;
         let mut shown = 0;
         while shown < max {
             // Always in the same place, which stays in the nearest cache.
-            let Some(slot) = self.next(0, &mut bad) else { break };
+            let frame = match self.walk.single(&mut self.cell) {
+                Some((len, info)) => {
+                    let meta = self.usual(len, info);
+                    let words = self.cell.as_ptr().cast();
+                    // SAFETY: initialised words seen as bytes; `single` gives no length that is
+                    // beyond a chunk, which they hold.
+                    let bytes = unsafe { std::slice::from_raw_parts(words, len - self.strip) };
+                    RxFrame { bytes, meta }
+                }
+                None => {
+                    let Some(slot) = self.next_frame(0, &mut bad) else { break };
+                    RxFrame { bytes: self.bytes(0, slot.bytes), meta: slot.meta }
+                }
+            };
             shown += 1;
-            f(RxFrame { bytes: self.bytes(0, slot.bytes), meta: slot.meta });
+            f(frame);
         }
         Ok(shown)
     }
