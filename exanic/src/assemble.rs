@@ -69,24 +69,29 @@ pub(crate) struct Assembler {
     /// Timestamp in the chunk before.
     timestamp: u32,
     joint: usize,
-    /// What [`single`](Self::single) takes: lengths above `least`, this many of them; none while a
-    /// frame is at hand or the next one must be looked at closely.
-    least: usize,
+    /// What [`single`](Self::single) takes: this many lengths from [`SHORTEST`] on, and now; none
+    /// while a frame is at hand or the next one must be looked at closely.
     usual: usize,
     single: usize,
     /// What an empty look at `next` found there, and where that was.
     stale: (Info, Pos),
 }
 
+/// Bytes of the frame check sequence, which the card leaves in the ring.
+pub(crate) const FCS_BYTES: usize = 4;
+
+/// Shortest frame that is one: the check sequence of nothing is not.
+const SHORTEST: usize = FCS_BYTES + 1;
+
 /// Generation and status: what decides whether a chunk is there and good.
 const GENERATION_AND_STATUS: u64 = 0xff << 56 | (FRAME_ERROR_MASK as u64) << 32;
 const _: () = assert!(FRAME_OK == 0);
 
 impl Assembler {
-    /// Chunks of more than `least` and at most `most` bytes are for [`single`](Self::single).
-    pub(crate) fn new(ring: Ring, least: usize, most: usize) -> Self {
+    /// Frames of at most `most` bytes are for [`single`](Self::single), if a chunk holds them.
+    pub(crate) fn new(ring: Ring, most: usize) -> Self {
         let (next, before) = ring.newest_end();
-        let usual = most.min(PAYLOAD_BYTES).saturating_sub(least);
+        let usual = (most.min(PAYLOAD_BYTES) + 1).saturating_sub(SHORTEST);
         Self {
             ring,
             next,
@@ -95,7 +100,6 @@ impl Assembler {
             len: 0,
             timestamp: 0,
             joint: 0,
-            least,
             usual,
             single: usual,
             // As if it had been looked for elsewhere.
@@ -118,7 +122,7 @@ impl Assembler {
         let info = Info(chunk.info.load(Ordering::Acquire));
         let len = usize::from(info.length());
         if info.0 & GENERATION_AND_STATUS != u64::from(here.generation()) << 56
-            || len.wrapping_sub(self.least + 1) >= self.single
+            || len.wrapping_sub(SHORTEST) >= self.single
         {
             return None;
         }
@@ -287,7 +291,7 @@ mod tests {
     #[test]
     fn every_length_from_1_to_9600_comes_out_whole() {
         let mut ring = TestRing::new();
-        let mut walk = Assembler::new(ring.ring(), 4, 120);
+        let mut walk = Assembler::new(ring.ring(), 120);
         let mut buf = vec![0; 9728 / 8];
         for len in 1..=9600 {
             let frame = pattern(len, len as u8);
@@ -303,7 +307,7 @@ mod tests {
     #[test]
     fn a_frame_is_taken_up_where_it_was_left() {
         let mut ring = TestRing::new();
-        let mut walk = Assembler::new(ring.ring(), 4, 120);
+        let mut walk = Assembler::new(ring.ring(), 120);
         let mut buf = vec![0; 64];
         let frame = pattern(300, 7);
         for (i, part) in frame.chunks(120).enumerate() {
@@ -317,7 +321,7 @@ mod tests {
     #[test]
     fn of_a_frame_that_is_too_long_the_beginning_is_kept() {
         let mut ring = TestRing::new();
-        let mut walk = Assembler::new(ring.ring(), 4, 120);
+        let mut walk = Assembler::new(ring.ring(), 120);
         let mut buf = vec![0; 40];
         let frame = pattern(1000, 9);
         ring.put_frame(&frame, 1, 0);
@@ -333,7 +337,7 @@ mod tests {
     #[test]
     fn a_chunk_that_is_being_overwritten_is_not_believed() {
         let mut ring = TestRing::new();
-        let mut walk = Assembler::new(ring.ring(), 4, 120);
+        let mut walk = Assembler::new(ring.ring(), 120);
         let mut buf = vec![0; 16];
         // The reader has a frame of one chunk before it, at index 5, and the card comes round to
         // just before that one.
@@ -360,7 +364,7 @@ mod tests {
     #[test]
     fn the_short_way_takes_good_single_chunks_and_nothing_else() {
         let mut ring = TestRing::new();
-        let mut walk = Assembler::new(ring.ring(), 4, 120);
+        let mut walk = Assembler::new(ring.ring(), 120);
         let mut buf = [0; PAYLOAD_WORDS];
         assert_eq!(walk.single(&mut buf), None, "nothing there");
         for len in [5, 64, 120] {
@@ -396,7 +400,7 @@ mod tests {
     #[test]
     fn a_still_ring_is_known_by_one_look_and_any_change_is_seen() {
         let mut ring = TestRing::new();
-        let mut walk = Assembler::new(ring.ring(), 4, 120);
+        let mut walk = Assembler::new(ring.ring(), 120);
         let mut buf = vec![0; 64];
         assert!(!walk.is_still(), "nobody has looked yet");
         assert_eq!(walk.next(&mut buf), Step::Empty);
@@ -429,7 +433,7 @@ mod tests {
         for laps in [1, 2, 254, 255, 256, 257, 512] {
             for more in [0_u64, 1, 5] {
                 let mut ring = TestRing::new();
-                let mut walk = Assembler::new(ring.ring(), 4, 120);
+                let mut walk = Assembler::new(ring.ring(), 120);
                 let mut buf = vec![0; 16];
                 ring.put_frame(&[1; 60], 1, 0);
                 assert!(matches!(walk.next(&mut buf), Step::Frame(_)));
@@ -450,7 +454,7 @@ mod tests {
     #[test]
     fn a_full_ring_less_one_chunk_can_be_read() {
         let mut ring = TestRing::new();
-        let mut walk = Assembler::new(ring.ring(), 4, 120);
+        let mut walk = Assembler::new(ring.ring(), 120);
         let mut buf = vec![0; 16];
         for i in 0..16_383_u32 {
             ring.put_frame(&i.to_ne_bytes(), i, 0);
@@ -472,7 +476,7 @@ mod tests {
             looks in prop::collection::vec(any::<bool>(), 64),
         ) {
             let mut ring = TestRing::new();
-            let mut walk = Assembler::new(ring.ring(), 4, 120);
+            let mut walk = Assembler::new(ring.ring(), 120);
             let mut buf = vec![0; 256];
             let mut looks = looks.iter().cycle();
             let mut seen = 0;

@@ -76,6 +76,34 @@ pub struct PortCounters {
     pub rx_dropped: u32,
 }
 
+/// One register of a card, to be stored to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RegisterWriter {
+    registers: NonNull<u32>,
+    hook: Option<unsafe extern "C" fn(*mut exanic_t, u32, u32)>,
+    card: NonNull<exanic_t>,
+    index: u32,
+}
+
+impl RegisterWriter {
+    /// Stores to the register, or tells a simulated card.
+    ///
+    /// # Safety
+    ///
+    /// The [`Device`] that gave this is still open.
+    #[inline(always)]
+    pub(crate) unsafe fn write(&self, value: u32) {
+        // SAFETY: the registers are mapped and the handle is live while the device is open; the
+        // index was checked when this was made.
+        unsafe {
+            match self.hook {
+                None => regs::write(self.registers.as_ptr(), self.index, value),
+                Some(write) => write(self.card.as_ptr(), self.index, value),
+            }
+        }
+    }
+}
+
 impl Device {
     /// Opens `/dev/NAME` through the library that this build is linked with
     /// (`exanic_acquire_handle`).
@@ -292,6 +320,17 @@ impl Device {
             // SAFETY: a live handle of this table.
             Some(write) => unsafe { write(self.raw(), index, value) },
         }
+    }
+
+    /// For a register that is written often.
+    ///
+    /// # Panics
+    ///
+    /// As [`register`](Self::register).
+    pub(crate) fn writer(&self, index: u32) -> RegisterWriter {
+        assert!((index as usize) < regs::REGION_BYTES / 4);
+        let hook = self.api.hooks.register_write;
+        RegisterWriter { registers: self.registers, hook, card: self.handle, index }
     }
 
     /// The page with the full time, while the handle is open.

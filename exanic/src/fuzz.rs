@@ -25,7 +25,7 @@ pub fn chunks(bytes: &[u8]) {
         let ring = unsafe { Ring::new(NonNull::from(&**chunks).cast()) };
         let Some((&words, steps)) = bytes.split_first() else { return };
         let mut buf = vec![0_u64; usize::from(words)];
-        let mut walk = Assembler::new(ring, 4, 120);
+        let mut walk = Assembler::new(ring, 120);
         let (mut pos, mut touched) = (0_usize, Vec::new());
         for step in steps.chunks_exact(8) {
             let &[how, jump, length, status, generation, ts, more, _] = step else { break };

@@ -8,15 +8,13 @@ use linerate_exanic_sys::rx::{
     FRAME_ABORTED, FRAME_CORRUPT, FRAME_HWOVFL, FRAME_OK, Info, PAYLOAD_WORDS,
 };
 
-use crate::assemble::{Assembler, Step, Whole};
+use crate::assemble::{Assembler, FCS_BYTES, Step, Whole};
 use crate::clock::TickClock;
 use crate::error;
 use crate::filter;
 use crate::port::{BadFrames, Options};
 use crate::reader::Reader;
 
-/// Bytes of the frame check sequence, which the card leaves in the ring.
-const FCS_BYTES: usize = 4;
 /// The CRC-32 of a frame followed by its own check sequence.
 const GOOD_RESIDUE: u32 = 0x2144_df1c;
 /// Room for a whole window of full-size frames.
@@ -119,7 +117,7 @@ impl ExanicRx {
         let max_words = (longest + FCS_BYTES).next_multiple_of(8 * LINE_WORDS) / 8;
         let mut rx = Self {
             // Of a frame that may be longer than the longest each chunk is looked at closely.
-            walk: Assembler::new(reader.ring()?, FCS_BYTES, 8 * max_words),
+            walk: Assembler::new(reader.ring()?, 8 * max_words),
             clock: TickClock::new(reader.device(), lead_ns),
             cell: Box::new([0; PAYLOAD_WORDS]),
             arena: vec![0; max_words + WINDOW_BYTES / 8].into_boxed_slice(),
@@ -430,12 +428,14 @@ impl FrameRx for ExanicRx {
     #[inline]
     fn poll<F: FnMut(RxFrame<'_>)>(&mut self, max: usize, mut f: F) -> Result<usize, Error> {
         self.len = 0;
-        if self.is_idle() {
+        if max == 0 || self.is_idle() {
             return Ok(0);
         }
         let mut bad = BAD_PER_CALL;
-        let mut shown = 0;
-        while shown < max {
+        // Each frame is counted as it is found.
+        let before = self.stats.frames;
+        let last = before.wrapping_add(max as u64);
+        loop {
             // Always in the same place, which stays in the nearest cache.
             let frame = match self.walk.single(&mut self.cell) {
                 Some((len, info)) => {
@@ -451,10 +451,12 @@ impl FrameRx for ExanicRx {
                     RxFrame { bytes: self.bytes(0, slot.bytes), meta: slot.meta }
                 }
             };
-            shown += 1;
             f(frame);
+            if self.stats.frames == last {
+                break;
+            }
         }
-        Ok(shown)
+        Ok((self.stats.frames - before) as usize)
     }
 }
 

@@ -13,7 +13,7 @@ use linerate_common::SetupError;
 use linerate_exanic_sys::tx::{FRAME_OFFSET, NO_FEEDBACK, raw_header, store_fence};
 use linerate_exanic_sys::{exanic_tx_t, layout, regs};
 
-use crate::device::{Device, misfit};
+use crate::device::{Device, RegisterWriter, misfit};
 use crate::error;
 use crate::library;
 use crate::reader::port_number;
@@ -35,7 +35,7 @@ pub(crate) struct Sender {
     offset: u32,
     feedback: NonNull<AtomicU16>,
     slot: u16,
-    command: u32,
+    command: RegisterWriter,
     mtu: usize,
     queue: usize,
 }
@@ -83,7 +83,7 @@ impl Sender {
             offset,
             feedback: feedback.cast(),
             slot: slot as u16,
-            command: regs::port(port, regs::PORT_TX_COMMAND),
+            command: device.writer(regs::port(port, regs::PORT_TX_COMMAND)),
             // A chunk's length has 16 bits.
             mtu: mtu.min(bytes - FRAME_OFFSET).min(usize::from(u16::MAX) - FRAME_OFFSET),
             queue: queue.unsigned_abs() as usize,
@@ -115,6 +115,23 @@ impl Sender {
         raw_header(id, self.slot, frame_bytes as u16)
     }
 
+    /// Writes a whole chunk to the card: its header and its frame.
+    ///
+    /// # Panics
+    ///
+    /// If it does not fit the memory.
+    #[inline(always)]
+    pub(crate) fn write_chunk(&mut self, at: usize, header: [u8; FRAME_OFFSET], frame: &[u8]) {
+        assert!(at < self.bytes && frame.len() + FRAME_OFFSET <= self.bytes - at);
+        // SAFETY: within the memory that the library gave this owner, by the line above. The
+        // card reads it between a command and its feedback; the callers keep to that.
+        unsafe {
+            let to = self.memory.as_ptr().add(at);
+            to.cast::<[u8; FRAME_OFFSET]>().write_unaligned(header);
+            to.add(FRAME_OFFSET).copy_from_nonoverlapping(frame.as_ptr(), frame.len());
+        }
+    }
+
     /// Writes to the card.
     ///
     /// # Panics
@@ -135,7 +152,8 @@ impl Sender {
     pub(crate) fn command(&self, at: usize) {
         // The chunk must be on the card before the command is.
         store_fence();
-        self.device.write_register(self.command, self.offset + at as u32);
+        // SAFETY: this holds the device, which stays open.
+        unsafe { self.command.write(self.offset.wrapping_add(at as u32)) };
     }
 
     /// Pushes what was written out to the card now, as the vendor does it: with a store to a

@@ -44,23 +44,20 @@ const DRAIN: Duration = Duration::from_millis(20);
 pub struct ExanicTx {
     sender: Sender,
     stamper: Option<Stamper>,
-    /// Frames in flight, oldest at `oldest`.
-    flights: Box<[Flight]>,
-    oldest: usize,
-    in_flight: usize,
-    /// Where the next chunk goes if it fits.
-    next: usize,
+    /// Where the chunks of frames in flight begin, by their numbers: a power of two of them.
+    starts: Box<[usize]>,
+    /// The frames from `oldest_seq` to `next_seq` are in flight; from `full_seq` on too many.
+    oldest_seq: u64,
     next_seq: u64,
+    full_seq: u64,
+    /// Where the next chunk goes if it fits, and what is known to be free behind that: up to
+    /// `free_to`. What came back since is found when it is needed.
+    next: usize,
+    free_to: usize,
     /// Header and frame of a reservation, as they will lie on the card.
     staging: Box<[u8]>,
     reserved: Option<Reserved>,
     stats: TxStats,
-}
-
-#[derive(Debug, Clone, Copy, Default)]
-struct Flight {
-    start: usize,
-    seq: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -85,15 +82,16 @@ impl ExanicTx {
         let lead_ns = i64::from(options.clock_lead_s) * 1_000_000_000;
         let stamper = options.tx_stamps.then(|| Stamper::new(device, port, lead_ns));
         let staging = vec![0; room_for(sender.mtu())].into_boxed_slice();
-        let flights = vec![Flight::default(); sender.queue()].into_boxed_slice();
+        let queue = sender.queue();
         Ok(Self {
+            free_to: sender.bytes(),
+            full_seq: queue as u64,
+            starts: vec![0; queue.next_power_of_two()].into_boxed_slice(),
             sender,
             stamper,
-            flights,
-            oldest: 0,
-            in_flight: 0,
-            next: 0,
+            oldest_seq: 0,
             next_seq: 0,
+            next: 0,
             staging,
             reserved: None,
             stats: TxStats::default(),
@@ -138,7 +136,7 @@ impl ExanicTx {
     /// Frames that the card has not confirmed yet.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.in_flight
+        (self.next_seq - self.oldest_seq) as usize
     }
 
     /// The card this sends on.
@@ -147,58 +145,68 @@ impl ExanicTx {
         self.sender.device()
     }
 
+    /// Where the start of frame `seq` is noted.
+    #[inline(always)]
+    fn start(&mut self, seq: u64) -> &mut usize {
+        let mask = self.starts.len() - 1;
+        // SAFETY: there is at least one, and what is masked with the last index is no more than
+        // that.
+        unsafe { self.starts.get_unchecked_mut(seq as usize & mask) }
+    }
+
     /// Where a frame of `len` bytes can be written now.
-    #[inline]
+    #[inline(always)]
     fn place(&mut self, len: usize) -> Option<usize> {
-        if len == 0 || len > self.sender.mtu() {
-            return None;
+        if len.wrapping_sub(1) >= self.sender.mtu() {
+            return None; // empty, or too long
         }
         let room = room_for(len);
+        if self.next + room <= self.free_to && self.next_seq < self.full_seq {
+            return Some(self.next);
+        }
+        self.make_room(room)
+    }
+
+    /// Looks for room, at first in what has come back already.
+    #[cold]
+    fn make_room(&mut self, room: usize) -> Option<usize> {
         self.fit(room).or_else(|| {
             self.reap();
             self.fit(room)
         })
     }
 
-    #[inline]
-    fn fit(&self, room: usize) -> Option<usize> {
-        if self.in_flight == 0 {
-            return Some(0);
-        }
-        if self.in_flight == self.flights.len() {
-            return None;
-        }
-        // In flight is what lies from `oldest` up to `next`, perhaps around the end.
-        let oldest = self.flights[self.oldest].start;
-        if self.next > oldest {
-            if self.next + room <= self.sender.bytes() {
-                return Some(self.next);
+    /// Finds the free memory behind `next`, or at the beginning.
+    fn fit(&mut self, room: usize) -> Option<usize> {
+        if self.oldest_seq == self.next_seq {
+            (self.next, self.free_to) = (0, self.sender.bytes());
+        } else {
+            // In flight is what lies from `oldest` up to `next`, perhaps around the end.
+            let oldest = *self.start(self.oldest_seq);
+            let behind = self.next > oldest;
+            self.free_to = if behind { self.sender.bytes() } else { oldest };
+            if behind && self.next + room > self.free_to && room <= oldest {
+                (self.next, self.free_to) = (0, oldest);
             }
-            return (room <= oldest).then_some(0);
         }
-        (self.next + room <= oldest).then_some(self.next)
+        let fits = self.next + room <= self.free_to && self.next_seq < self.full_seq;
+        fits.then_some(self.next)
     }
 
-    #[inline]
+    #[inline(always)]
     fn write(&mut self, at: usize, frame: &[u8]) {
         let header = self.sender.header(feedback_id(self.next_seq), frame.len());
-        self.sender.write(at, &header);
-        self.sender.write(at + FRAME_OFFSET, frame);
+        self.sender.write_chunk(at, header, frame);
     }
 
     /// Commands the chunk at `at`, which holds a frame of `len` bytes, and books it.
-    #[inline]
+    #[inline(always)]
     fn launch(&mut self, at: usize, len: usize) {
         self.sender.command(at);
         if let Some(stamper) = &mut self.stamper {
-            stamper.sent(self.next_seq, self.in_flight == 0);
+            stamper.sent(self.next_seq, self.oldest_seq == self.next_seq);
         }
-        let mut slot = self.oldest + self.in_flight;
-        if slot >= self.flights.len() {
-            slot -= self.flights.len();
-        }
-        self.flights[slot] = Flight { start: at, seq: self.next_seq };
-        self.in_flight += 1;
+        *self.start(self.next_seq) = at;
         self.next = at + room_for(len);
         self.next_seq += 1;
         self.stats.frames += 1;
@@ -208,25 +216,22 @@ impl ExanicTx {
     /// Completed frames, oldest first, by the word that the card wrote.
     #[inline]
     fn done(&self) -> usize {
-        if self.in_flight == 0 {
+        let in_flight = self.in_flight();
+        if in_flight == 0 {
             return 0;
         }
-        let oldest = feedback_id(self.flights[self.oldest].seq);
+        let oldest = feedback_id(self.oldest_seq);
         // Shared memory is input: an id that is not in flight completes nothing.
         let done = usize::from(self.sender.fed_back().wrapping_sub(oldest).wrapping_add(1));
-        if done <= self.in_flight { done } else { 0 }
+        if done <= in_flight { done } else { 0 }
     }
 
+    /// The oldest `n` frames have left.
     #[inline]
-    fn retire(&mut self) -> Flight {
-        let flight = self.flights[self.oldest];
-        self.oldest += 1;
-        if self.oldest == self.flights.len() {
-            self.oldest = 0;
-        }
-        self.in_flight -= 1;
-        self.stats.completed += 1;
-        flight
+    fn retire(&mut self, n: usize) {
+        self.oldest_seq += n as u64;
+        self.full_seq += n as u64;
+        self.stats.completed += n as u64;
     }
 }
 
@@ -257,12 +262,13 @@ impl FrameTx for ExanicTx {
     /// Full-size frames (1514 bytes) that fit: longer ones may not, many more short ones may.
     #[inline]
     fn room(&self) -> usize {
-        let slots = self.flights.len() - self.in_flight;
+        let slots = (self.full_seq - self.next_seq) as usize;
         let usual = room_for(USUAL_FRAME.min(self.sender.mtu()));
-        let fits = if self.in_flight == 0 {
+        let fits = if self.oldest_seq == self.next_seq {
             self.sender.bytes() / usual
         } else {
-            let oldest = self.flights[self.oldest].start;
+            let mask = self.starts.len() - 1;
+            let oldest = self.starts[self.oldest_seq as usize & mask];
             if self.next > oldest {
                 (self.sender.bytes() - self.next) / usual + oldest / usual
             } else {
@@ -307,9 +313,7 @@ impl FrameTx for ExanicTx {
             return self.reap_with(&mut |_| {});
         }
         let done = self.done();
-        for _ in 0..done {
-            self.retire();
-        }
+        self.retire(done);
         done
     }
 
@@ -320,13 +324,19 @@ impl FrameTx for ExanicTx {
     #[inline]
     fn send(&mut self, frame: &[u8]) -> Result<bool, Error> {
         self.reserved = None;
-        if frame.is_empty() || frame.len() > self.sender.mtu() {
-            return Err(Error::new(ErrorKind::BadLength, "send"));
-        }
-        let Some(at) = self.place(frame.len()) else { return Ok(false) };
+        let Some(at) = self.place(frame.len()) else { return self.not_sent(frame.len()) };
         self.write(at, frame);
         self.launch(at, frame.len());
         Ok(true)
+    }
+}
+
+impl ExanicTx {
+    /// Why a frame has no place.
+    #[cold]
+    fn not_sent(&self, len: usize) -> Result<bool, Error> {
+        let fits = (1..=self.sender.mtu()).contains(&len);
+        if fits { Ok(false) } else { Err(Error::new(ErrorKind::BadLength, "send")) }
     }
 }
 
@@ -334,7 +344,7 @@ impl TxStamps for ExanicTx {
     fn reap_with(&mut self, f: &mut dyn FnMut(TxStamp)) -> usize {
         let mut reaped = 0;
         for _ in 0..self.done() {
-            let seq = self.flights[self.oldest].seq;
+            let seq = self.oldest_seq;
             let stamp = match &mut self.stamper {
                 Some(stamper) => stamper.completed(seq),
                 None => Stamp::Unknown,
@@ -345,11 +355,11 @@ impl TxStamps for ExanicTx {
                 // Stamps come in order: those behind it wait as well.
                 Stamp::Later => break,
             };
-            self.retire();
+            self.retire(1);
             reaped += 1;
             f(TxStamp { seq, ts_ns, flags });
         }
-        if self.in_flight == 0
+        if self.oldest_seq == self.next_seq
             && let Some(stamper) = &mut self.stamper
         {
             stamper.idle();
@@ -362,10 +372,8 @@ impl Drop for ExanicTx {
     fn drop(&mut self) {
         // Given back too early, another sender would write into a frame that is still to be sent.
         let start = Instant::now();
-        while self.in_flight > 0 && start.elapsed() < DRAIN {
-            for _ in 0..self.done() {
-                self.retire();
-            }
+        while self.in_flight() > 0 && start.elapsed() < DRAIN {
+            self.retire(self.done());
             std::thread::yield_now();
         }
     }
