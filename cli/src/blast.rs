@@ -91,7 +91,7 @@ pub(crate) fn run(args: &BlastArgs, out: &Output) -> Result<(), Failure> {
         thread::sleep(TICK);
     }
     let sent = join(worker)?;
-    drop(guard);
+    meeting::close(guard, out);
     out.end_live();
     let failure = sent.error.map(|e| {
         Failure::new(format!("sending failed after {} frames: {e}", sent.frames))

@@ -23,6 +23,7 @@ use crate::failure::Failure;
 use crate::groups::GroupCount;
 use crate::interface::{self, Bracket};
 use crate::json::Identity;
+use crate::meeting;
 use crate::metrics::Exporter;
 use crate::output::Output;
 use crate::privilege::{self, Need};
@@ -110,7 +111,7 @@ pub(crate) fn run(args: &CaptureArgs, out: &mut Output) -> Result<(), Failure> {
         }
         _ => None,
     };
-    drop(guard);
+    meeting::close(guard, out);
 
     let Received { lane, counts, queue, groups, failure: queue_failure, .. } = received;
     // The end of the file tells what is known when it is written.

@@ -60,8 +60,8 @@ pub(crate) fn run(args: &ForwardArgs, out: &Output) -> Result<(), Failure> {
     out.text(&format!("{} {arrow} {}, {how}; Ctrl-C ends it", ids[0].port, ids[1].port));
 
     privilege::give_up(&[a.backend(), b.backend()], Need::Nothing, out);
-    let (a_rx, a_tx, _a_guard) = a.into_parts();
-    let (b_rx, b_tx, _b_guard) = b.into_parts();
+    let (a_rx, a_tx, a_guard) = a.into_parts();
+    let (b_rx, b_tx, b_guard) = b.into_parts();
     let mut feed = Feed::start(args.metrics, &[&ids[0], &ids[1]], out)?;
     let shared = Arc::new(Shared::default());
     let begun = Instant::now();
@@ -94,6 +94,8 @@ pub(crate) fn run(args: &ForwardArgs, out: &Output) -> Result<(), Failure> {
     shared.stop.store(true, Ordering::Relaxed);
     let ways = workers.into_iter().map(join).collect::<Result<Vec<_>, _>>()?;
     out.end_live();
+    meeting::close(a_guard, out);
+    meeting::close(b_guard, out);
     let failure = ways.iter().find_map(|way| way.failure.clone());
     let summary = Summary {
         ids: &ids,

@@ -3,9 +3,12 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use linerate::loops::Strategy;
-use linerate::{AnyRx, AnyTx, ErrorKind, FlowKind, FlowSpec, FrameTx, Interface, Port, Proto};
+use linerate::{
+    AnyRx, AnyTx, ErrorKind, FlowKind, FlowSpec, FrameTx, Interface, Port, PortGuard, Proto,
+};
 
 use crate::failure::Failure;
+use crate::format::plural;
 use crate::json::Identity;
 use crate::output::Output;
 use crate::sizes::Sizes;
@@ -17,6 +20,17 @@ pub(crate) fn tell(port: &Port, out: &Output) {
     }
     for candidate in port.choice() {
         out.detail(&format!("{}: {}: {}", candidate.backend, candidate.verdict, candidate.reason));
+    }
+}
+
+/// Ends a port whose queues are done with. Says what was lost where no counter of the port sees it.
+pub(crate) fn close(guard: PortGuard, out: &Output) {
+    let lost = guard.lost_in_cable();
+    if lost > 0 {
+        out.notice(&format!(
+            "{} lost in the cable of the simulated card: its socket was full",
+            plural(lost, "frame")
+        ));
     }
 }
 

@@ -106,7 +106,7 @@ pub(crate) fn run(args: &PingArgs, out: &Output) -> Result<(), Failure> {
     }
     record.drain();
     let ended = join(worker)?;
-    drop(guard);
+    meeting::close(guard, out);
     out.end_live();
 
     let mut failure = ended.failure;

@@ -4,7 +4,7 @@
 //! hook at the end of the turn rings the doorbell.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use linerate::clock::now_ns;
 use linerate::loops::{End, EventLoop, StopHandle, StrategyKind, pin_to_cpu};
 use linerate::packet::{Ethernet, Udp, UdpTemplate};
-use linerate::{AnyRx, AnyTx, ErrorKind, FrameRx, FrameTx, RxFrame};
+use linerate::{AnyRx, AnyTx, ErrorKind, FrameRx, FrameTx, RxFrame, RxStats};
 use serde::Serialize;
 
 use crate::args::PongArgs;
@@ -34,6 +34,9 @@ use crate::threads::{check_cpu, join, spawn};
 const TICK: Duration = Duration::from_millis(20);
 /// Pause before a queue is tried again whose link is down.
 const LINK_NAP: Duration = Duration::from_millis(10);
+/// How long an answer waits for room; meanwhile frames wait in the receive ring. Longer than a
+/// busy machine keeps a thread from running.
+const ROOM_PATIENCE: Duration = Duration::from_millis(200);
 /// Clients that are told apart; more are counted as one.
 const CLIENTS: usize = 256;
 
@@ -68,7 +71,8 @@ pub(crate) fn run(args: &PongArgs, out: &Output) -> Result<(), Failure> {
     let mut feed = Feed::start(args.metrics, &[&identity], out)?;
     let poster = feed.poster();
     let shared = Arc::new(Shared::default());
-    let responder = Responder { tx, origin, reply, counts: Counts::default(), pending: false };
+    let responder =
+        Responder { tx, origin, reply, counts: Counts::default(), pending: false, stuck: false };
     let (cpu, seen) = (args.cpu, Arc::clone(&shared));
     let begun = Instant::now();
     let worker = spawn("linerate-pong", move || {
@@ -102,7 +106,7 @@ pub(crate) fn run(args: &PongArgs, out: &Output) -> Result<(), Failure> {
     }
     stop.stop();
     let (counts, failure) = join(worker)?;
-    drop(guard);
+    meeting::close(guard, out);
     out.end_live();
     report(&identity, &setting, &counts, begun.elapsed().as_secs_f64(), failure.as_ref(), out);
     match failure {
@@ -125,6 +129,8 @@ struct Counts {
     damaged: u64,
     foreign: u64,
     clients: BTreeSet<(SocketAddr, u8)>,
+    /// Of all queues together, at the end.
+    queue: RxStats,
 }
 
 #[derive(Debug)]
@@ -135,6 +141,8 @@ struct Responder {
     reply: Option<SocketAddr>,
     counts: Counts,
     pending: bool,
+    /// Was there no room for too long? Then nobody waits for it until there is some.
+    stuck: bool,
 }
 
 impl Responder {
@@ -145,7 +153,12 @@ impl Responder {
             Ok(_) | Err(Unmarked::Foreign) => return self.counts.foreign += 1,
             Err(Unmarked::Damaged) => return self.counts.damaged += 1,
         };
-        match self.write(frame.bytes, mark) {
+        let mut answered = self.write(frame.bytes, mark);
+        if answered.is_none() && !self.stuck {
+            answered = self.write_late(frame.bytes, mark);
+        }
+        self.stuck = answered.is_none();
+        match answered {
             Some(from) => {
                 self.counts.answered += 1;
                 self.counts.bytes += frame.bytes.len() as u64;
@@ -156,6 +169,22 @@ impl Responder {
             }
             None => self.counts.no_room += 1,
         }
+    }
+
+    /// Writes the answer when there is room again.
+    #[cold]
+    fn write_late(&mut self, request: &[u8], mark: Mark) -> Option<SocketAddr> {
+        let begun = Instant::now();
+        while begun.elapsed() < ROOM_PATIENCE {
+            // An error that does not pass comes up again at the end of the turn.
+            let _ = self.tx.kick();
+            self.tx.reap();
+            if let Some(from) = self.write(request, mark) {
+                return Some(from);
+            }
+            thread::yield_now();
+        }
+        None
     }
 
     /// Writes the answer into the transmit queue and says where the question came from. `None`:
@@ -251,7 +280,9 @@ fn serve(
             Err(e) => break Some(Failure::new(e)),
         }
     };
-    (responder.into_inner().counts, failure)
+    let mut counts = responder.into_inner().counts;
+    events.queues_mut().for_each(|(queue, ())| counts.queue += queue.stats());
+    (counts, failure)
 }
 
 #[derive(Serialize)]
@@ -262,6 +293,8 @@ struct Final<'a> {
     no_room: u64,
     damaged: u64,
     foreign: u64,
+    /// What the receive queues lost, by name.
+    dropped: BTreeMap<&'static str, u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
 }
@@ -274,12 +307,13 @@ fn report(
     failure: Option<&Failure>,
     out: &Output,
 ) {
-    let Counts { answered, bytes, no_room, damaged, foreign, ref clients } = *counts;
+    let Counts { answered, bytes, no_room, damaged, foreign, ref clients, queue } = *counts;
     let rate = per_second(answered as f64, seconds);
     let volume = Volume { seconds, frames: answered, bytes, pps: rate };
     let clients = clients.len();
     let error = failure.map(ToString::to_string);
-    let last = Final { setting, answered, clients, no_room, damaged, foreign, error };
+    let dropped = queue.losses().filter(|(_, n)| *n > 0).collect();
+    let last = Final { setting, answered, clients, no_room, damaged, foreign, dropped, error };
     out.json(&Line::last(identity, volume, last));
     let paint = out.paint();
     let mut lines = vec![format!(
@@ -295,5 +329,8 @@ fn report(
     note(no_room, "not answered: the transmit queue had no room");
     note(damaged, "not answered: damaged");
     note(foreign, "not answered: no ping");
+    for (name, n) in queue.losses() {
+        note(n, &format!("never seen: {name}"));
+    }
     out.text(&lines.join("\n"));
 }

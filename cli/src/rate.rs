@@ -65,7 +65,7 @@ pub(crate) fn run(args: &RateArgs, out: &Output) -> Result<(), Failure> {
     let (_, tx, _from_guard) = from.into_parts();
     let sender = meeting::sender(tx, &identity)?;
     sender.check_sizes(&args.sizes)?;
-    let (queues, _, _to_guard) = to.into_parts();
+    let (queues, _, to_guard) = to.into_parts();
     let mut bench = Bench::new(sender.tx, queues, flow, [tx_cpu, rx_cpu], &feed);
 
     let begun = Instant::now();
@@ -94,6 +94,7 @@ pub(crate) fn run(args: &RateArgs, out: &Output) -> Result<(), Failure> {
         found.push(Found { size, best, trials });
     }
     out.end_live();
+    meeting::close(to_guard, out);
     if let Some(path) = args.plot.as_deref().filter(|_| failure.is_none()) {
         failure = draw(path, &identity, &to_uri, &settings[0], &found).err();
     }

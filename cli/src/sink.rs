@@ -105,7 +105,7 @@ pub(crate) fn run(args: &SinkArgs, out: &Output) -> Result<(), Failure> {
     let seconds = begun.elapsed().as_secs_f64();
     stop.stop();
     let Received { tally, queue, failure } = join(worker)?;
-    drop(guard);
+    meeting::close(guard, out);
     out.end_live();
     let summary = Summary {
         identity: &identity,

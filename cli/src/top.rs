@@ -23,6 +23,7 @@ use crate::capture::{self, Desk, Plan, Receiver, group_lines};
 use crate::failure::Failure;
 use crate::format::plural;
 use crate::json::Identity;
+use crate::meeting;
 use crate::metrics::{self, Exporter};
 use crate::output::Output;
 use crate::privilege::{self, Need};
@@ -81,7 +82,7 @@ pub(crate) fn run(args: &TopArgs, out: &Output) -> Result<(), Failure> {
     stop.stop();
     let seconds = begun.elapsed().as_secs_f64();
     let received = join(receiver)?;
-    drop(guard);
+    meeting::close(guard, out);
     let ledger =
         capture::ledger(&received.counts, &received.queue, None, received.counts.frames, None);
     if out.is_json() {

@@ -142,7 +142,12 @@ impl PortBuilder {
             tx,
             preloaded,
             pool: opened.pool,
-            guard: PortGuard { memberships, keep: opened.keep },
+            guard: PortGuard {
+                memberships,
+                #[cfg(feature = "sim")]
+                cable: opened.cable,
+                keep: opened.keep,
+            },
         })
     }
 }
@@ -228,6 +233,8 @@ impl Port {
 #[must_use = "dropping the guard leaves the multicast groups"]
 pub struct PortGuard {
     memberships: Vec<Membership>,
+    #[cfg(feature = "sim")]
+    cable: Option<linerate_sim::Losses>,
     #[expect(dead_code, reason = "held for its drop")]
     keep: Vec<Box<dyn Any + Send + Sync>>,
 }
@@ -239,6 +246,17 @@ impl fmt::Debug for PortGuard {
 }
 
 impl PortGuard {
+    /// Frames lost on the way to a simulated card that is plugged into an interface
+    /// (`sim:…?peer=eth2`): its cable is a kernel socket, which overflows while the card's thread
+    /// waits for a CPU, and no counter of the card knows. Always 0 on real cards.
+    #[must_use]
+    pub fn lost_in_cable(&self) -> u64 {
+        #[cfg(feature = "sim")]
+        return self.cable.as_ref().map_or(0, linerate_sim::Losses::frames);
+        #[cfg(not(feature = "sim"))]
+        0
+    }
+
     /// As [`Port::memberships`].
     #[must_use]
     pub fn memberships(&self) -> &[Membership] {

@@ -21,6 +21,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::Thread;
 
@@ -222,6 +223,20 @@ impl Plug {
         }
     }
 
+    /// What a veth end loses for want of room. `None` for other ends: they lose nothing.
+    ///
+    /// # Errors
+    ///
+    /// There are no descriptors left.
+    pub fn losses(&self) -> io::Result<Option<Losses>> {
+        match &self.0 {
+            End::Veth { socket, .. } => {
+                Ok(Some(Losses { socket: socket.try_clone()?, frames: AtomicU64::new(0) }))
+            }
+            _ => Ok(None),
+        }
+    }
+
     /// The socket behind a veth end, to sleep on.
     #[must_use]
     pub fn raw_fd(&self) -> Option<i32> {
@@ -229,6 +244,35 @@ impl Plug {
             End::Veth { socket, .. } => Some(socket.as_raw_fd()),
             _ => None,
         }
+    }
+}
+
+/// Counts the frames that came to a veth end and found no room in its kernel socket, while the
+/// card's thread was not running: losses that no counter of the card shows.
+#[derive(Debug)]
+pub struct Losses {
+    socket: File,
+    frames: AtomicU64,
+}
+
+impl Losses {
+    /// Frames so far. One reader for each plug: the kernel's counter starts anew when it is read.
+    pub fn frames(&self) -> u64 {
+        // SAFETY: all-zero bytes are a valid tpacket_stats.
+        let mut stats: libc::tpacket_stats = unsafe { std::mem::zeroed() };
+        let mut len = size_of_val(&stats) as u32;
+        // SAFETY: a struct of that size that outlives the call.
+        let failed = unsafe {
+            libc::getsockopt(
+                self.socket.as_raw_fd(),
+                libc::SOL_PACKET,
+                libc::PACKET_STATISTICS,
+                (&raw mut stats).cast(),
+                &raw mut len,
+            )
+        };
+        let new = if failed == 0 { u64::from(stats.tp_drops) } else { 0 };
+        self.frames.fetch_add(new, Ordering::Relaxed) + new
     }
 }
 
@@ -292,5 +336,30 @@ mod tests {
         };
         assert_eq!(got.bytes, frame);
         assert!(lab.in_a(|| Plug::veth("no-such-if")).is_err());
+    }
+
+    #[test]
+    fn what_finds_no_room_in_the_socket_is_counted() {
+        let lab = lab_or_skip!();
+        let a = lab.in_a(|| Plug::veth("v0")).unwrap();
+        let b = lab.in_b(|| Plug::veth("v1")).unwrap();
+        assert!(Plug::looped().losses().unwrap().is_none());
+        let losses = b.losses().unwrap().unwrap();
+        let mut frame = [0xab_u8; 1500];
+        frame[12..14].copy_from_slice(&[0x88, 0xb5]);
+        let mut sent = 0;
+        // Nobody reads at B.
+        let limit = Instant::now() + Duration::from_secs(60);
+        while losses.frames() < 100 {
+            sent += u64::from(a.send(&frame, WireState::Good));
+            assert!(Instant::now() < limit, "{sent} frames found room");
+        }
+        let lost = losses.frames();
+        let mut got = 0;
+        while let Some(frame) = b.recv() {
+            got += u64::from(frame.bytes[12..14] == [0x88, 0xb5]);
+        }
+        assert!(got > 0 && got + lost >= sent, "{got} + {lost} of {sent}");
+        assert!(losses.frames() >= lost, "it never goes back");
     }
 }

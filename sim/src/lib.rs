@@ -18,4 +18,4 @@ pub mod exanic;
 #[cfg(feature = "verbs")]
 pub mod verbs;
 
-pub use cable::{Plug, WireFrame, WireState};
+pub use cable::{Losses, Plug, WireFrame, WireState};

@@ -54,6 +54,9 @@ pub(crate) struct Opened {
     /// The interface on which to join the multicast groups among the flows. `None` where there
     /// is none (a file) or where the queues join themselves.
     pub(crate) join_on: Option<String>,
+    /// What a simulated card's cable loses before the card sees it.
+    #[cfg(feature = "sim")]
+    pub(crate) cable: Option<linerate_sim::Losses>,
     /// What must live as long as the queues.
     pub(crate) keep: Vec<Box<dyn Any + Send + Sync>>,
 }

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use linerate_common::{ErrorKind, SetupError};
-use linerate_sim::Plug;
 use linerate_sim::efvi::Kind;
+use linerate_sim::{Losses, Plug};
 use linerate_verbs::{Library, NoBuffer};
 
 use super::{Opened, Request};
@@ -55,25 +55,41 @@ impl Wiring {
         place.is_some().then_some(())
     }
 
-    /// The plug, and the interface on which groups are to be joined.
-    fn plug(&self, uri: &Uri) -> Result<(Plug, Option<String>), OpenError> {
+    /// The plug, and a port that knows on which interface groups are to be joined and what is lost
+    /// there.
+    fn plug(&self, uri: &Uri) -> Result<(Plug, Cable), OpenError> {
         match (&self.cable, self.peer.as_deref()) {
             (Some(_), Some(_)) => {
                 Err(OpenError::uri(&uri.text, "peer and cable exclude each other"))
             }
-            (Some(name), None) => Ok((cable_end(name), None)),
-            (None, None | Some("loop")) => Ok((Plug::looped(), None)),
-            (None, Some("none")) => Ok((Plug::open(), None)),
+            (Some(name), None) => Ok((cable_end(name), Cable::default())),
+            (None, None | Some("loop")) => Ok((Plug::looped(), Cable::default())),
+            (None, Some("none")) => Ok((Plug::open(), Cable::default())),
             (None, Some(interface)) => {
-                let plug = Plug::veth(interface).map_err(|e| {
+                let plug = Plug::veth(interface).and_then(|plug| Ok((plug.losses()?, plug)));
+                let (losses, plug) = plug.map_err(|e| {
                     let errno = e.raw_os_error().unwrap_or(libc::EIO);
                     SetupError::os("socket(AF_PACKET)", errno)
                         .on(&uri.text)
                         .remedy("peer=INTERFACE needs CAP_NET_RAW and an interface that is there")
                 })?;
-                Ok((plug, Some(interface.to_owned())))
+                Ok((plug, Cable { interface: Some(interface.to_owned()), losses }))
             }
         }
+    }
+}
+
+/// What is to be known of a cable when its plug is in the card.
+#[derive(Default)]
+struct Cable {
+    interface: Option<String>,
+    losses: Option<Losses>,
+}
+
+impl Cable {
+    fn attach(self, opened: &mut Opened) {
+        opened.join_on = self.interface;
+        opened.cable = self.losses;
     }
 }
 
@@ -97,7 +113,7 @@ fn verbs(uri: &Uri, request: &Request) -> Result<Opened, OpenError> {
     let mut wiring = Wiring::default();
     let mut options =
         super::verbs::options(uri, request, &[PEER, CABLE], |name, value| wiring.set(name, value))?;
-    let (plug, join_on) = wiring.plug(uri)?;
+    let (plug, cable) = wiring.plug(uri)?;
     let unavailable = |why: String| {
         let e = SetupError::new(ErrorKind::Unsupported, "simulate", why);
         OpenError::from(e.on(&uri.text).remedy("install libibverbs: apt install libibverbs1"))
@@ -116,7 +132,7 @@ fn verbs(uri: &Uri, request: &Request) -> Result<Opened, OpenError> {
     let context = unsafe { linerate_verbs::Context::from_device(library, device.raw()) };
     let port = linerate_verbs::open_on(&context?, 1, &options)?;
     let mut opened = super::verbs::opened(port, request);
-    opened.join_on = join_on;
+    cable.attach(&mut opened);
     // Its thread is the card: it must outlive the queues.
     opened.keep = vec![Box::new(device) as Box<dyn Any + Send + Sync>];
     Ok(opened)
@@ -127,12 +143,12 @@ fn exanic(uri: &Uri, request: &Request) -> Result<Opened, OpenError> {
     let options = super::exanic::options(uri, request, &[PEER, CABLE], |name, value| {
         wiring.set(name, value)
     })?;
-    let (plug, join_on) = wiring.plug(uri)?;
+    let (plug, cable) = wiring.plug(uri)?;
     let card = linerate_sim::exanic::Card::builder().plug(0, plug).build();
     let api = linerate_sim::exanic::Card::api();
     let port = linerate_exanic::open_with(api, &card.port_name(0), &options)?;
     let mut opened = super::exanic::opened(&port, request)?;
-    opened.join_on = join_on;
+    cable.attach(&mut opened);
     opened.keep = vec![Box::new(card)];
     Ok(opened)
 }
@@ -149,7 +165,7 @@ fn efvi(uri: &Uri, request: &Request) -> Result<Opened, OpenError> {
         }
         wiring.set(name, value)
     })?;
-    let (plug, join_on) = wiring.plug(uri)?;
+    let (plug, cable) = wiring.plug(uri)?;
     let name = format!("simsf{}", NEXT.fetch_add(1, Ordering::Relaxed));
     let card = linerate_sim::efvi::Card::new(&name, kind, plug).ok_or_else(|| {
         let e = SetupError::new(ErrorKind::BadArgument, "simulate", "the card's name is taken");
@@ -157,7 +173,7 @@ fn efvi(uri: &Uri, request: &Request) -> Result<Opened, OpenError> {
     })?;
     options.library = Some(linerate_sim::efvi::library());
     let mut opened = super::efvi::open_with(&name, &options, queues, request)?;
-    opened.join_on = join_on;
+    cable.attach(&mut opened);
     opened.keep = vec![Box::new(card)];
     Ok(opened)
 }
