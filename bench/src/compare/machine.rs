@@ -12,7 +12,7 @@ use super::lab::command;
 pub fn facts() -> Vec<(String, String)> {
     let cpu = field("/proc/cpuinfo", "model name").unwrap_or_else(|| "unknown".into());
     let cpus = thread::available_parallelism().map_or(1, usize::from);
-    let virtual_machine = match command(&["systemd-detect-virt"]) {
+    let virtual_machine = match command(&["systemd-detect-virt", "--vm"]) {
         Ok(kind) if kind.trim() != "none" => format!(", virtual ({})", kind.trim()),
         _ if fs::read_to_string("/proc/cpuinfo").is_ok_and(|c| c.contains(" hypervisor")) => {
             ", virtual".into()

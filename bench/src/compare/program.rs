@@ -5,14 +5,18 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{env, thread};
 
 use super::interrupt;
-use super::lab::{Lab, Side};
+use super::lab::{Lab, MEASURED_CPU, Side};
 
 /// How long a program may take to be ready, and to end when told to.
 const PATIENCE: Duration = Duration::from_secs(15);
+
+/// A command to run measured programs under: `chrt -f 10` gives numbers for their own work on a
+/// machine that is not quiet. Not for results that are kept.
+const WRAP: &str = "LINERATE_BENCH_WRAP";
 
 /// A program to be run in the lab.
 #[derive(Debug, Clone)]
@@ -78,6 +82,20 @@ impl Program {
         self
     }
 
+    /// More words for its command line.
+    #[must_use]
+    pub fn with<'a>(mut self, words: impl IntoIterator<Item = &'a str>) -> Self {
+        self.words.extend(words.into_iter().map(String::from));
+        self
+    }
+
+    /// It runs in another namespace.
+    #[must_use]
+    pub fn with_side(mut self, side: Side) -> Self {
+        self.side = side;
+        self
+    }
+
     /// It pins its threads itself.
     #[must_use]
     pub fn on_all_cpus(mut self) -> Self {
@@ -98,10 +116,29 @@ impl Program {
     ///
     /// It cannot be started, ends at once, or is never ready: with the end of what it said.
     pub fn start(&self, lab: &Lab) -> Result<Running, String> {
+        // The kernel takes a moment to let go of a queue whose socket has been closed: what runs
+        // next on it may find it busy.
+        let mut tries = 5;
+        loop {
+            match self.start_once(lab) {
+                Err(why) if tries > 1 && !interrupt::asked() && is_busy(&why) => {
+                    tries -= 1;
+                    pause(Duration::from_millis(200))?;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    fn start_once(&self, lab: &Lab) -> Result<Running, String> {
+        // Never beside the generator: the kernel's own threads run there, and must.
+        let wrap = env::var(WRAP).ok().filter(|_| self.cpu == Some(MEASURED_CPU));
+        let wrap: Vec<&str> = wrap.iter().flat_map(|words| words.split_whitespace()).collect();
         let mut command = Command::new("ip");
         command
             .args(["netns", "exec", &lab.namespace(self.side)])
             .args(["taskset", "-c", &self.cpu.map_or("0,1".into(), |cpu| cpu.to_string())])
+            .args(&wrap)
             .args(&self.words)
             .envs(self.env.iter().cloned())
             .stdin(Stdio::piped())
@@ -140,6 +177,11 @@ impl Program {
         pause(self.settle)?;
         Ok(running)
     }
+}
+
+fn is_busy(text: &str) -> bool {
+    // xdpilone and others say it with the number alone.
+    ["busy", "EBUSY", "code: 16", "Errno(16)"].iter().any(|word| text.contains(word))
 }
 
 /// Sleeps, but not through a Ctrl-C.
@@ -209,7 +251,10 @@ impl Running {
     }
 
     fn complain(&self, what: &str) -> String {
-        let said = self.said.iter().rev().find(|line| !line.trim().is_empty());
+        // The line with the reason, of a program that says more.
+        let lines = || self.said.iter().rev().filter(|line| !line.trim().is_empty());
+        let reason = lines().find(|line| is_busy(line) || line.contains("rror"));
+        let said = reason.or_else(|| lines().next());
         format!("{what}: {}", said.map_or("it said nothing", |line| line.trim()))
     }
 

@@ -1,6 +1,9 @@
 //! What is compared.
 
+mod forward;
+mod idle;
 mod receive;
+mod transmit;
 
 use std::time::Duration;
 
@@ -13,8 +16,18 @@ use super::{Case, peers};
 pub fn all() -> Vec<Case> {
     let mut cases = Vec::new();
     cases.extend(receive::cases());
+    cases.extend(transmit::cases());
+    cases.extend(forward::cases());
+    cases.extend(idle::cases());
     cases
 }
+
+const AF_PACKET_VA: &str =
+    "net_af_packet0,iface=va,blocksz=4096,framesz=2048,framecnt=16384,qpairs=1";
+const AF_PACKET_VB: &str =
+    "net_af_packet0,iface=vb,blocksz=4096,framesz=2048,framecnt=16384,qpairs=1";
+const AF_PACKET_VC: &str =
+    "net_af_packet1,iface=vc,blocksz=4096,framesz=2048,framecnt=16384,qpairs=1";
 
 /// testpmd on virtual devices: ready for `start` on its standard input. It runs on the measured
 /// CPU, and its threads for all else beside the load.
