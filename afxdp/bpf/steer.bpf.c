@@ -6,7 +6,8 @@
 // The headers are read once, into one key with every field that a rule can ask for. Rules that
 // ask for the same fields have the same *shape*. For each shape in use, the key is masked down to
 // the shape's fields and looked up in one hash map: the cost grows with the number of shapes (at
-// most 16, usually 1 or 2), not with the number of rules.
+// most 16, usually 1 or 2), not with the number of rules. Where the first rule takes every frame,
+// nothing is read at all.
 //
 // What a frame matches is defined by FlowSpec::matches in linerate-common. A test runs both on
 // the same frames; change them together.
@@ -116,11 +117,17 @@ struct map_def SEC("maps") xsks = {
 	.max_entries = MAX_QUEUES,
 };
 
-// Which port has a receive queue: its number, 0 for none.
+// Which port has a receive queue, and what becomes of its frames where that needs no looking: one
+// word, so that it changes at once.
+#define QUEUE_PORT 0xff           // the port's number, 0 for none
+#define QUEUE_ALL (1 << 8)        // the first rule of the port takes every frame, and this is it:
+#define QUEUE_DROPS (1 << 9)      // it drops them
+#define QUEUE_SLOT(w) ((w) >> 16 & 0xffff)
+#define QUEUE_MARK(w) ((w) >> 32)
 struct map_def SEC("maps") queue_port = {
 	.type = BPF_MAP_TYPE_ARRAY,
 	.key_size = 4,
-	.value_size = 4,
+	.value_size = 8,
 	.max_entries = MAX_QUEUES,
 };
 
@@ -345,37 +352,49 @@ int linerate_xdp(struct xdp_md *ctx)
 {
 	const void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
 	__u32 queue = ctx->rx_queue_index, zero = 0;
-	__u32 *port = bpf_map_lookup_elem(&queue_port, &queue);
-	if (!port || *port == 0 || data + 14 > end)
+	volatile __u64 *place = bpf_map_lookup_elem(&queue_port, &queue);
+	if (!place || data + 14 > end)
 		return XDP_PASS;
-	__u32 port_id = *port;
-	void *inner = bpf_map_lookup_elem(&plans, &port_id);
-	if (!inner)
+	__u64 word = *place;
+	__u32 port_id = word & QUEUE_PORT, slot, mark;
+	int drops;
+	if (!port_id)
 		return XDP_PASS;
-	const struct plan *plan = bpf_map_lookup_elem(inner, &zero);
-	if (!plan)
-		return XDP_PASS;
-
-	union key frame = {};
-	__u64 has = read_headers(ctx, &frame.field, data, end);
-	struct rule *rule = find_rule(plan, &frame, has);
-	if (!rule)
-		return XDP_PASS;
+	if (word & QUEUE_ALL) {
+		// Nothing that the headers say could change it.
+		slot = QUEUE_SLOT(word);
+		mark = QUEUE_MARK(word);
+		drops = !!(word & QUEUE_DROPS);
+	} else {
+		void *inner = bpf_map_lookup_elem(&plans, &port_id);
+		if (!inner)
+			return XDP_PASS;
+		const struct plan *plan = bpf_map_lookup_elem(inner, &zero);
+		if (!plan)
+			return XDP_PASS;
+		union key frame = {};
+		__u64 has = read_headers(ctx, &frame.field, data, end);
+		struct rule *rule = find_rule(plan, &frame, has);
+		if (!rule)
+			return XDP_PASS;
+		slot = rule->slot;
+		mark = rule->mark;
+		drops = rule->action == ACTION_DROP;
+	}
 
 	// No pointer into the frame may live past the reading of its headers: the verifier would walk
 	// through all that follows once for every length that it has seen checked. Subtracting pointers
 	// also takes one more right, CAP_PERFMON. (Before Linux 5.18 the loader makes this 0.)
 	__u64 len = bpf_xdp_get_buff_len(ctx);
-	__u32 slot = rule->slot;
 	struct hit *hit = bpf_map_lookup_elem(&hits, &slot);
 	if (hit) {
 		hit->frames++;
 		hit->bytes += len;
 	}
-	if (rule->action == ACTION_DROP)
+	if (drops)
 		return XDP_DROP;
 	if (meta_cookie)
-		write_meta(ctx, rule->mark);
+		write_meta(ctx, mark);
 	// Without a socket (it is just closing) the kernel gets the frame.
 	return bpf_redirect_map(&xsks, queue, XDP_PASS);
 }

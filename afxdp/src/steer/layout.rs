@@ -69,6 +69,26 @@ pub(super) fn plan_bytes(shapes: &[Shape]) -> [u8; PLAN_BYTES] {
     out
 }
 
+/// The word of a receive queue (`QUEUE_*`): its port, and the port's first rule if that takes every
+/// frame.
+pub(super) fn queue_word(port: u8, all: Option<All>) -> [u8; 8] {
+    const ALL: u64 = 1 << 8;
+    const DROPS: u64 = 1 << 9;
+    let all = all.map_or(0, |all| {
+        let drops = if all.drops { DROPS } else { 0 };
+        ALL | drops | u64::from(all.slot & 0xffff) << 16 | u64::from(all.mark) << 32
+    });
+    (u64::from(port) | all).to_ne_bytes()
+}
+
+/// A rule that takes every frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct All {
+    pub(super) slot: u32,
+    pub(super) drops: bool,
+    pub(super) mark: u32,
+}
+
 /// `struct rule`.
 pub(super) fn rule_bytes(rank: u64, slot: u32, drop: bool, mark: u32) -> [u8; 24] {
     let mut out = [0; 24];

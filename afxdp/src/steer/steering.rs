@@ -8,7 +8,7 @@ use linerate_common::{ErrorKind, RuleId, SetupError};
 use crate::bpf::Map;
 
 use super::attach::{Attach, Attached, lock, map_error, plan_def};
-use super::layout::{Shape, plan_bytes};
+use super::layout::{All, Shape, plan_bytes, queue_word};
 use super::table::Table;
 use super::{Rule, RuleHits, RuleStatus};
 
@@ -75,13 +75,14 @@ impl Steering {
         let program = &self.attached().program;
         let mut inner = lock(&self.inner);
         program.map("xsks")?.update_fd(queue, socket).map_err(map_error)?;
-        let port = u32::from(self.port);
-        program
-            .map("queue_port")?
-            .update(&queue.to_ne_bytes(), &port.to_ne_bytes())
-            .map_err(map_error)?;
+        self.set_queue(queue, inner.table.all())?;
         inner.queues.push(queue);
         Ok(())
+    }
+
+    fn set_queue(&self, queue: u32, all: Option<All>) -> Result<(), SetupError> {
+        let map = self.attached().program.map("queue_port")?;
+        map.update(&queue.to_ne_bytes(), &queue_word(self.port, all)).map_err(map_error)
     }
 
     /// Frames of `queue` go to the kernel again. When this returns, no program on any CPU has a
@@ -154,6 +155,9 @@ impl Steering {
 
     /// Puts a new plan in the old one's place, if it changed. When this returns, no program on
     /// any CPU works by the old plan any more (the kernel waits for that).
+    ///
+    /// While the plan changes, all queues go by it: a first rule for every frame stands in for it
+    /// only before and after.
     fn publish(&self, inner: &mut Inner) -> Result<(), SetupError> {
         let shapes = inner.table.shapes();
         if shapes == inner.plan {
@@ -162,8 +166,16 @@ impl Steering {
         let map = Map::create("plan", plan_def(), None)
             .map_err(|errno| crate::error::bpf("bpf(BPF_MAP_CREATE)", errno))?;
         map.update(&0u32.to_ne_bytes(), &plan_bytes(&shapes)).map_err(map_error)?;
+        for queue in &inner.queues {
+            self.set_queue(*queue, None)?;
+        }
         self.replace_plan(&map)?;
         (inner.plan, inner.plan_map) = (shapes, Some(map));
+        if let Some(all) = inner.table.all() {
+            for queue in &inner.queues {
+                self.set_queue(*queue, Some(all))?;
+            }
+        }
         Ok(())
     }
 
@@ -201,8 +213,8 @@ impl Steering {
     #[cfg(test)]
     pub(super) fn run(&self, frame: &[u8]) -> Result<u32, i32> {
         let program = &self.attached().program;
-        let port = u32::from(self.port).to_ne_bytes();
-        program.map("queue_port").map_err(|_| 0)?.update(&[0; 4], &port)?;
+        let word = queue_word(self.port, lock(&self.inner).table.all());
+        program.map("queue_port").map_err(|_| 0)?.update(&[0; 4], &word)?;
         crate::bpf::test_run(program.as_fd(), frame)
     }
 }

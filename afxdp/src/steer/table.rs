@@ -3,7 +3,7 @@
 use linerate_common::{FlowSpec, SetupError};
 
 use super::key::{Compiled, compile};
-use super::layout::{KEY_BYTES, Key, MAX_SHAPES, Shape, rule_bytes};
+use super::layout::{All, KEY_BYTES, Key, MAX_SHAPES, Shape, rule_bytes};
 use super::{Action, Rule};
 
 /// One rule in place.
@@ -85,6 +85,17 @@ impl Table {
         }
     }
 
+    /// The first rule, if there is no frame that it does not match.
+    pub(super) fn all(&self) -> Option<All> {
+        let first = self.entries.first()?;
+        let any = first.compiled.needs == 0 && first.compiled.mask == [0; KEY_BYTES];
+        any.then_some(All {
+            slot: first.slot,
+            drops: first.action == Action::Drop,
+            mark: first.id,
+        })
+    }
+
     /// The shapes in use, by the rank of their first rule.
     pub(super) fn shapes(&self) -> Vec<Shape> {
         let mut seen = [false; MAX_SHAPES];
@@ -128,6 +139,23 @@ mod tests {
         assert_eq!(table.remove(3).unwrap().1, Change::Set { key, rule: first });
         assert_eq!(table.remove(1).unwrap().1, Change::Delete { key });
         assert!(table.remove(1).is_none() && table.shapes().is_empty());
+    }
+
+    #[test]
+    fn only_a_first_rule_for_every_frame_takes_all() {
+        let mut table = Table::new(1);
+        assert_eq!(table.all(), None);
+        table.add(&rule("all"), 1, 10).unwrap();
+        assert_eq!(table.all(), Some(All { slot: 10, drops: false, mark: 1 }));
+        // A rule that comes first may want a frame for itself.
+        table.add(&rule("239.1.1.1:5").order(1), 2, 11).unwrap();
+        assert_eq!(table.all(), None);
+        let all = "all".parse().unwrap();
+        table.add(&Rule::drop(all).order(0), 3, 12).unwrap();
+        assert_eq!(table.all(), Some(All { slot: 12, drops: true, mark: 3 }));
+        let mut tagged = Table::new(1);
+        tagged.add(&rule("vlan:5"), 1, 10).unwrap();
+        assert_eq!(tagged.all(), None);
     }
 
     #[test]
