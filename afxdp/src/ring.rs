@@ -54,6 +54,37 @@ pub(crate) struct RawRing<T> {
     pub(crate) size: u32,
 }
 
+/// The slots that one side may use next, for the loop over a burst: a copy of what the ring's own
+/// fields say, which the compiler can keep in registers.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Slots<T> {
+    slots: NonNull<T>,
+    /// Index of the first.
+    first: u32,
+    mask: u32,
+}
+
+impl<T: Copy> Slots<T> {
+    /// What is in the slot that is `ahead` of the first. It is within the ring for any number, and
+    /// of use below what [`Consumer::available`] said.
+    #[inline(always)]
+    pub(crate) fn read(self, ahead: u32) -> T {
+        let at = self.first.wrapping_add(ahead) & self.mask;
+        // SAFETY: masked, so inside the ring, which outlives the side that this is a copy of; the
+        // producer does not write it before `release`.
+        unsafe { self.slots.add(at as usize).read() }
+    }
+
+    /// Fills the slot that is `ahead` of the first, which must be free.
+    #[inline(always)]
+    pub(crate) fn write(self, ahead: u32, value: T) {
+        let at = self.first.wrapping_add(ahead) & self.mask;
+        // SAFETY: masked, so inside the ring, which outlives the side that this is a copy of; the
+        // consumer does not read it before `submit`.
+        unsafe { self.slots.add(at as usize).write(value) };
+    }
+}
+
 /// The side that fills slots.
 #[derive(Debug)]
 pub(crate) struct Producer<T> {
@@ -106,9 +137,13 @@ impl<T: Copy> Producer<T> {
     /// that by never having more frames out than the ring has slots.
     #[inline]
     pub(crate) fn write(&mut self, ahead: u32, value: T) {
-        let at = self.head.wrapping_add(ahead) & (self.raw.size - 1);
-        // SAFETY: masked, so inside the ring; the consumer does not read it before `submit`.
-        unsafe { self.raw.slots.add(at as usize).write(value) };
+        self.slots().write(ahead, value);
+    }
+
+    /// The slots after what was submitted.
+    #[inline]
+    pub(crate) fn slots(&mut self) -> Slots<T> {
+        Slots { slots: self.raw.slots, first: self.head, mask: self.raw.size - 1 }
     }
 
     /// Hands the next `n` slots over, with one store.
@@ -182,9 +217,13 @@ impl<T: Copy> Consumer<T> {
     /// The entry that is `ahead` of what was released. It must be [`available`](Self::available).
     #[inline]
     pub(crate) fn read(&self, ahead: u32) -> T {
-        let at = self.tail.wrapping_add(ahead) & (self.raw.size - 1);
-        // SAFETY: masked, so inside the ring; the producer does not write it before `release`.
-        unsafe { self.raw.slots.add(at as usize).read() }
+        self.slots().read(ahead)
+    }
+
+    /// The slots after what was released.
+    #[inline]
+    pub(crate) fn slots(&self) -> Slots<T> {
+        Slots { slots: self.raw.slots, first: self.tail, mask: self.raw.size - 1 }
     }
 
     /// Gives the next `n` slots back, with one store.

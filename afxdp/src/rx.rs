@@ -18,6 +18,9 @@ use crate::steer::{Rule, RuleStatus};
 use crate::sys::{self, XDP_PKT_CONTD, XdpStatistics};
 use crate::view::View;
 
+/// Frames that `poll` asks the caches for before it shows them.
+const AHEAD: u32 = 8;
+
 /// Receives the frames of one queue.
 ///
 /// Frames lie in the pool, where the card (zero-copy) or the kernel (copy mode) put them, and are
@@ -166,47 +169,16 @@ impl XdpRx {
         self.stamps.hardware.is_some()
     }
 
-    /// The frame that a descriptor names, if it names one that we lent to the kernel.
+    /// Where the frame starts that a descriptor names, if it names one that we lent to the kernel.
     #[inline]
-    fn check(&self, desc: Desc) -> Option<u32> {
-        let id = self.view.id(desc.addr);
-        let offset = self.view.offset(desc.addr as usize);
-        let fits = desc.len as usize <= self.view.frame_bytes() - offset;
-        (fits && self.frames.is_lent(id)).then_some(id)
+    fn check(&self, desc: Desc) -> Option<u64> {
+        self.view.lent_start(desc.addr, desc.len, self.frames.lent_bits())
     }
 
     /// Is the descriptor of a frame that goes on in further ones?
     #[inline]
     fn is_part(desc: Desc) -> bool {
         desc.options & XDP_PKT_CONTD != 0
-    }
-
-    /// Metadata of the frame at `at`. `now` is the time of the burst, read when first needed.
-    #[inline]
-    fn meta(&self, at: usize, len: u32, now: &mut u64) -> RxMeta {
-        let mut meta = RxMeta::plain(len as usize);
-        if self.view.has_meta() {
-            // SAFETY: the caller checked that the frame is lent to us and came back from the
-            // kernel; no slice of it has been handed out yet.
-            if let Some(found) = unsafe { self.view.take_meta(at) } {
-                meta.mark = found.mark;
-                if let Some(clock) = self.stamps.hardware.filter(|_| found.has_ts != 0)
-                    && let Some(ts_ns) = clock.to_utc(found.ts_ns)
-                {
-                    meta.ts_ns = ts_ns;
-                    meta.flags |= clock.flags;
-                    return meta;
-                }
-            }
-        }
-        if self.stamps.software {
-            if *now == NO_TS {
-                *now = now_ns();
-            }
-            meta.ts_ns = *now;
-            meta.flags |= RxFlags::TS_SW;
-        }
-        meta
     }
 
     /// Nothing is there: wakes the driver if it sleeps, or runs it in busy-poll mode.
@@ -234,8 +206,8 @@ impl XdpRx {
     fn recycle(&mut self) {
         let mut written = 0;
         for i in 0..self.open {
-            if let Some(id) = self.check(self.rx.read(i)) {
-                self.fill.write(written, self.view.start(id));
+            if let Some(start) = self.check(self.rx.read(i)) {
+                self.fill.write(written, start);
                 written += 1;
             }
         }
@@ -266,20 +238,6 @@ impl XdpRx {
         }
         self.fill.submit(written);
     }
-
-    /// Counts a descriptor that is no whole frame of ours. Returns whether it was one.
-    #[inline]
-    fn is_whole(&mut self, desc: Desc, in_parts: &mut bool) -> bool {
-        // The parts of a frame that did not fit a buffer: sockets that did not ask for them get
-        // none, so this is for a kernel that thinks otherwise.
-        let part = Self::is_part(desc);
-        if part || *in_parts {
-            self.stats.truncated += u64::from(!part);
-            *in_parts = part;
-            return false;
-        }
-        true
-    }
 }
 
 impl FrameRx for XdpRx {
@@ -294,14 +252,15 @@ impl FrameRx for XdpRx {
         let (mut now, mut in_parts) = (NO_TS, false);
         for i in 0..n {
             let desc = self.rx.read(i);
-            if !self.is_whole(desc, &mut in_parts) {
+            if in_parts || Self::is_part(desc) {
+                count_part(desc, &mut in_parts, &mut self.stats);
                 continue;
             }
             if self.check(desc).is_none() {
                 self.stats.malformed += 1;
                 continue;
             }
-            let meta = self.meta(desc.addr as usize, desc.len, &mut now);
+            let meta = meta_of(self.view, self.stamps, desc.addr as usize, desc.len, &mut now);
             self.window[self.len] = Slot { at: desc.addr as usize, len: desc.len, meta };
             self.len += 1;
             self.stats.frames += 1;
@@ -359,23 +318,37 @@ impl FrameRx for XdpRx {
         }
         // Should `f` panic, this makes the next call recycle all of them.
         self.open = n;
+        let (descs, fill) = (self.rx.slots(), self.fill.slots());
+        let (view, lent) = (self.view, self.frames.lent_bits());
+        // The same for all frames but for the length, unless each brings its own.
+        let mut meta = RxMeta::plain(0);
+        if self.stamps.software && !view.has_meta() {
+            (meta.ts_ns, meta.flags) = (now_ns(), RxFlags::TS_SW);
+        }
         let (mut now, mut in_parts) = (NO_TS, false);
         let (mut shown, mut bytes, mut written) = (0, 0, 0);
         for i in 0..n {
-            let desc = self.rx.read(i);
-            let Some(id) = self.check(desc) else {
+            let desc = descs.read(i);
+            view.prefetch(descs.read(i + AHEAD).addr);
+            let Some(start) = view.lent_start(desc.addr, desc.len, lent) else {
                 self.stats.malformed += 1;
                 continue;
             };
-            if self.is_whole(desc, &mut in_parts) {
+            if !in_parts && !Self::is_part(desc) {
                 let at = desc.addr as usize;
-                let meta = self.meta(at, desc.len, &mut now);
+                let meta = if view.has_meta() {
+                    meta_of(view, self.stamps, at, desc.len, &mut now)
+                } else {
+                    RxMeta { wire_len: desc.len, ..meta }
+                };
                 shown += 1;
                 bytes += u64::from(desc.len);
                 // SAFETY: checked above; the kernel gets the frame again only below.
-                f(RxFrame { bytes: unsafe { self.view.bytes(at, desc.len as usize) }, meta });
+                f(RxFrame { bytes: unsafe { view.bytes(at, desc.len as usize) }, meta });
+            } else {
+                count_part(desc, &mut in_parts, &mut self.stats);
             }
-            self.fill.write(written, self.view.start(id));
+            fill.write(written, start);
             written += 1;
         }
         self.stats.frames += shown;
@@ -383,6 +356,42 @@ impl FrameRx for XdpRx {
         self.finish(written);
         Ok(shown as usize)
     }
+}
+
+/// Metadata of the frame at `at`. `now` is the time of the burst, read when first needed.
+#[inline]
+fn meta_of(view: View, stamps: Stamping, at: usize, len: u32, now: &mut u64) -> RxMeta {
+    let mut meta = RxMeta::plain(len as usize);
+    if view.has_meta() {
+        // SAFETY: the caller checked that the frame is lent to us and came back from the
+        // kernel; no slice of it has been handed out yet.
+        if let Some(found) = unsafe { view.take_meta(at) } {
+            meta.mark = found.mark;
+            if let Some(clock) = stamps.hardware.filter(|_| found.has_ts != 0)
+                && let Some(ts_ns) = clock.to_utc(found.ts_ns)
+            {
+                meta.ts_ns = ts_ns;
+                meta.flags |= clock.flags;
+                return meta;
+            }
+        }
+    }
+    if stamps.software {
+        if *now == NO_TS {
+            *now = now_ns();
+        }
+        meta.ts_ns = *now;
+        meta.flags |= RxFlags::TS_SW;
+    }
+    meta
+}
+
+/// Counts a frame in parts, at its last: it did not fit a buffer. Sockets that did not ask for such
+/// frames get none, so this is for a kernel that thinks otherwise.
+#[cold]
+fn count_part(desc: Desc, in_parts: &mut bool, stats: &mut RxStats) {
+    *in_parts = XdpRx::is_part(desc);
+    stats.truncated += u64::from(!*in_parts);
 }
 
 impl BufRx for XdpRx {

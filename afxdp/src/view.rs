@@ -47,6 +47,30 @@ impl View {
         1 << self.shift
     }
 
+    /// Where the frame starts that a descriptor names, if it is one of those that `lent` has a bit
+    /// for, and the bytes lie in it.
+    #[inline(always)]
+    pub(crate) fn lent_start(self, addr: u64, len: u32, lent: &[u64]) -> Option<u64> {
+        let id = addr >> self.shift;
+        let fits = len as usize <= self.frame_bytes() - self.offset(addr as usize);
+        let word = *lent.get(usize::try_from(id / 64).ok()?)?;
+        (fits && word >> (id % 64) & 1 == 1).then_some(id << self.shift)
+    }
+
+    /// Asks for the first bytes at a place, which need not be one of a frame.
+    #[inline(always)]
+    pub(crate) fn prefetch(self, addr: u64) {
+        let at = self.base.wrapping_add(addr as usize);
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: a hint, which no address makes fail.
+        unsafe {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            _mm_prefetch::<_MM_HINT_T0>(at.cast());
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = at;
+    }
+
     /// Id of the frame that a place belongs to.
     #[inline]
     pub(crate) fn id(self, addr: u64) -> u32 {

@@ -89,11 +89,7 @@ impl Table {
     pub(super) fn all(&self) -> Option<All> {
         let first = self.entries.first()?;
         let any = first.compiled.needs == 0 && first.compiled.mask == [0; KEY_BYTES];
-        any.then_some(All {
-            slot: first.slot,
-            drops: first.action == Action::Drop,
-            mark: first.id,
-        })
+        any.then_some(All { slot: first.slot, drops: first.action == Action::Drop, mark: first.id })
     }
 
     /// The shapes in use, by the rank of their first rule.

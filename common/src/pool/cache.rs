@@ -148,6 +148,14 @@ impl FrameCache {
         self.lent.get(id as usize / 64).is_some_and(|word| word >> (id % 64) & 1 == 1)
     }
 
+    /// What [`is_lent`](Self::is_lent) looks at, for the loop over a burst: one bit a frame, 64 of
+    /// them a word.
+    #[inline]
+    #[must_use]
+    pub fn lent_bits(&self) -> &[u64] {
+        &self.lent
+    }
+
     /// Makes a lent frame the application's: `len` bytes at `off`. `None` when it is not lent or
     /// the bytes do not fit a frame.
     #[inline]
