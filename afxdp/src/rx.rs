@@ -6,7 +6,7 @@ use std::sync::Arc;
 use linerate_common::clock::now_ns;
 use linerate_common::pool::{FrameCache, Pool};
 use linerate_common::{
-    Buf, BufRx, ClockInfo, Clocked, Error, ErrorKind, FlowSpec, FrameRx, MAX_BURST, NO_TS, RuleId,
+    Buf, BufRx, ClockInfo, Clocked, Error, ErrorKind, FlowSpec, FrameRx, MAX_BURST, RuleId,
     RxFlags, RxFrame, RxMeta, RxStats, SetupError, Steer, Waitable,
 };
 
@@ -175,12 +175,6 @@ impl XdpRx {
         self.view.lent_start(desc.addr, desc.len, self.frames.lent_bits())
     }
 
-    /// Is the descriptor of a frame that goes on in further ones?
-    #[inline]
-    fn is_part(desc: Desc) -> bool {
-        desc.options & XDP_PKT_CONTD != 0
-    }
-
     /// Nothing is there: wakes the driver if it sleeps, or runs it in busy-poll mode.
     #[inline]
     fn idle(&mut self) -> Result<usize, Error> {
@@ -249,23 +243,23 @@ impl FrameRx for XdpRx {
             return self.idle();
         }
         self.open = n;
-        let (mut now, mut in_parts) = (NO_TS, false);
+        let mut odd = Odd::default();
         for i in 0..n {
             let desc = self.rx.read(i);
-            if in_parts || Self::is_part(desc) {
-                count_part(desc, &mut in_parts, &mut self.stats);
+            if desc.options | odd.in_parts != 0 && !odd.is_whole(desc) {
                 continue;
             }
             if self.check(desc).is_none() {
                 self.stats.malformed += 1;
                 continue;
             }
-            let meta = meta_of(self.view, self.stamps, desc.addr as usize, desc.len, &mut now);
+            let meta = meta_of(self.view, self.stamps, desc.addr as usize, desc.len, &mut odd.now);
             self.window[self.len] = Slot { at: desc.addr as usize, len: desc.len, meta };
             self.len += 1;
             self.stats.frames += 1;
             self.stats.bytes += u64::from(desc.len);
         }
+        self.stats.truncated += odd.truncated;
         Ok(self.len)
     }
 
@@ -325,42 +319,73 @@ impl FrameRx for XdpRx {
         if self.stamps.software && !view.has_meta() {
             (meta.ts_ns, meta.flags) = (now_ns(), RxFlags::TS_SW);
         }
-        let (mut now, mut in_parts) = (NO_TS, false);
-        let (mut shown, mut bytes, mut written) = (0, 0, 0);
+        // What is rare is kept out of the loop: in calls, which leave the registers to the rest.
+        let mut odd = Odd::default();
+        let (mut bytes, mut written) = (0, 0);
         for i in 0..n {
             let desc = descs.read(i);
             view.prefetch(descs.read(i + AHEAD).addr);
             let Some(start) = view.lent_start(desc.addr, desc.len, lent) else {
-                self.stats.malformed += 1;
+                odd.malformed += 1;
                 continue;
             };
-            if !in_parts && !Self::is_part(desc) {
+            if desc.options | odd.in_parts == 0 || odd.is_whole(desc) {
                 let at = desc.addr as usize;
                 let meta = if view.has_meta() {
-                    meta_of(view, self.stamps, at, desc.len, &mut now)
+                    meta_of(view, self.stamps, at, desc.len, &mut odd.now)
                 } else {
                     RxMeta { wire_len: desc.len, ..meta }
                 };
-                shown += 1;
                 bytes += u64::from(desc.len);
                 // SAFETY: checked above; the kernel gets the frame again only below.
                 f(RxFrame { bytes: unsafe { view.bytes(at, desc.len as usize) }, meta });
-            } else {
-                count_part(desc, &mut in_parts, &mut self.stats);
             }
             fill.write(written, start);
             written += 1;
         }
-        self.stats.frames += shown;
+        let shown = written - odd.parts;
+        self.stats.frames += u64::from(shown);
         self.stats.bytes += bytes;
+        self.stats.malformed += odd.malformed;
+        self.stats.truncated += odd.truncated;
         self.finish(written);
         Ok(shown as usize)
     }
 }
 
+/// What happens to few frames of a burst.
+#[derive(Default)]
+struct Odd {
+    /// The time, once a frame has asked for it.
+    now: Option<u64>,
+    /// [`XDP_PKT_CONTD`] after a descriptor of a frame that goes on.
+    in_parts: u32,
+    /// Descriptors of frames in parts.
+    parts: u32,
+    /// Frames in parts.
+    truncated: u64,
+    malformed: u64,
+}
+
+impl Odd {
+    /// Counts a descriptor whose options are not 0, or which follows such a one. A frame in parts
+    /// did not fit a buffer: sockets that did not ask for such frames get none, so this is for a
+    /// kernel that thinks otherwise.
+    #[cold]
+    #[inline(never)]
+    fn is_whole(&mut self, desc: Desc) -> bool {
+        let goes_on = desc.options & XDP_PKT_CONTD;
+        let is_part = goes_on | self.in_parts != 0;
+        self.parts += u32::from(is_part);
+        self.truncated += u64::from(is_part && goes_on == 0);
+        self.in_parts = goes_on;
+        !is_part
+    }
+}
+
 /// Metadata of the frame at `at`. `now` is the time of the burst, read when first needed.
-#[inline]
-fn meta_of(view: View, stamps: Stamping, at: usize, len: u32, now: &mut u64) -> RxMeta {
+#[inline(never)]
+fn meta_of(view: View, stamps: Stamping, at: usize, len: u32, now: &mut Option<u64>) -> RxMeta {
     let mut meta = RxMeta::plain(len as usize);
     if view.has_meta() {
         // SAFETY: the caller checked that the frame is lent to us and came back from the
@@ -377,21 +402,10 @@ fn meta_of(view: View, stamps: Stamping, at: usize, len: u32, now: &mut u64) -> 
         }
     }
     if stamps.software {
-        if *now == NO_TS {
-            *now = now_ns();
-        }
-        meta.ts_ns = *now;
+        meta.ts_ns = *now.get_or_insert_with(now_ns);
         meta.flags |= RxFlags::TS_SW;
     }
     meta
-}
-
-/// Counts a frame in parts, at its last: it did not fit a buffer. Sockets that did not ask for such
-/// frames get none, so this is for a kernel that thinks otherwise.
-#[cold]
-fn count_part(desc: Desc, in_parts: &mut bool, stats: &mut RxStats) {
-    *in_parts = XdpRx::is_part(desc);
-    stats.truncated += u64::from(!*in_parts);
 }
 
 impl BufRx for XdpRx {

@@ -51,10 +51,10 @@ impl View {
     /// for, and the bytes lie in it.
     #[inline(always)]
     pub(crate) fn lent_start(self, addr: u64, len: u32, lent: &[u64]) -> Option<u64> {
-        let id = addr >> self.shift;
-        let fits = len as usize <= self.frame_bytes() - self.offset(addr as usize);
+        let (id, last) = (addr >> self.shift, self.frame_bytes() as u64 - 1);
+        let fits = (addr & last) + u64::from(len) <= last + 1;
         let word = *lent.get(usize::try_from(id / 64).ok()?)?;
-        (fits && word >> (id % 64) & 1 == 1).then_some(id << self.shift)
+        (fits && word >> (id % 64) & 1 == 1).then_some(addr & !last)
     }
 
     /// Asks for the first bytes at a place, which need not be one of a frame.
