@@ -1,6 +1,6 @@
 //! What happens inside one process, without a kernel or a card: `cargo bench -p linerate-bench`.
 
-#![allow(clippy::unwrap_used, reason = "a measuring program may just stop")]
+#![allow(clippy::unwrap_used, missing_docs, reason = "a measuring program may just stop")]
 
 use std::hint::black_box;
 use std::io;
@@ -65,7 +65,9 @@ fn loopback_pair(c: &mut Criterion) {
 
 fn headers(c: &mut Criterion) {
     let frame = frame(60);
-    c.bench_function("headers: parse a UDP frame", |b| b.iter(|| Headers::parse(black_box(&frame))));
+    c.bench_function("headers: parse a UDP frame", |b| {
+        b.iter(|| Headers::parse(black_box(&frame)))
+    });
     for text in ["all", "239.1.1.1:5000", "vlan:5,239.1.1.1:5000", "udp:10.0.0.1:80,10.0.0.2:81"] {
         let flow: FlowSpec = text.parse().unwrap();
         c.bench_function(&format!("FlowSpec::matches, {text}"), |b| {
