@@ -18,7 +18,7 @@ use crate::values::{
     Mac, Speed, parse_count, parse_megabytes, parse_seconds, parse_snaplen, parse_times,
 };
 
-pub(crate) use traffic::{BlastArgs, ForwardArgs, PingArgs, PongArgs, RateArgs, SinkArgs};
+pub(crate) use traffic::{BlastArgs, ForwardArgs, PingArgs, PongArgs, RateArgs, SinkArgs, TxPath};
 
 /// Frames off a network card: capture, replay and a demo, on every backend.
 #[derive(Debug, Parser)]

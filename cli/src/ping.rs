@@ -5,6 +5,7 @@
 
 mod client;
 mod hlog;
+mod out;
 mod record;
 mod report;
 
@@ -15,9 +16,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use linerate::loops::{StrategyKind, pin_to_cpu};
-use linerate::{AnyRx, FlowSpec, Port};
+use linerate::{AnyRx, FlowSpec, Port, Preloaded, Waits};
 
-use crate::args::PingArgs;
+use crate::args::{PingArgs, TxPath};
 use crate::failure::Failure;
 use crate::json::Identity;
 use crate::meeting;
@@ -31,6 +32,7 @@ use crate::signals::Interrupt;
 use crate::threads::{check_cpu, join, spawn};
 
 use client::{Client, Plan, Shared};
+use out::{Out, Slots};
 use record::Record;
 use report::{Live, Summary};
 
@@ -73,14 +75,21 @@ pub(crate) fn run(args: &PingArgs, out: &Output) -> Result<(), Failure> {
     let origin = Origin::of(interface.as_ref());
     let need = if args.plot.is_some() { Need::NewFiles } else { Need::Nothing };
     privilege::give_up(&[port.backend()], need, out);
+    let preloaded = port.preloaded.take();
     let (queues, tx, guard) = port.into_parts();
-    let tx = meeting::sender(tx, &identity)?;
-    tx.check_sizes(&args.sizes)?;
+    let tx = match preloaded {
+        Some(slots) => Out::Slots(preload(slots, args, &identity, out)?),
+        None => {
+            let sender = meeting::sender(tx, &identity)?;
+            sender.check_sizes(&args.sizes)?;
+            Out::Queue(sender.tx)
+        }
+    };
     let plan = Plan::new(args, &origin, reply.port())?;
     let mut feed = Feed::start(args.metrics, &[&identity], out)?;
     let shared = Arc::new(Shared::default());
     let (samples, arrived) = rtrb::RingBuffer::new(SAMPLES);
-    let client = Client::new(plan, queues, tx.tx, samples, Arc::clone(&shared), feed.poster());
+    let client = Client::new(plan, queues, tx, samples, Arc::clone(&shared), feed.poster());
     let cpu = args.cpu;
     let begun = Instant::now();
     let worker = spawn("linerate-ping", move || {
@@ -142,10 +151,36 @@ pub(crate) fn run(args: &PingArgs, out: &Output) -> Result<(), Failure> {
     }
 }
 
+fn longest(args: &PingArgs) -> usize {
+    args.sizes.bytes.iter().copied().max().unwrap_or(0)
+}
+
+/// Slots for the longest frame, and where they are.
+fn preload(
+    slots: Preloaded,
+    args: &PingArgs,
+    identity: &Identity,
+    out: &Output,
+) -> Result<Slots, Failure> {
+    if slots.max_len() < longest(args) {
+        let max = slots.max_len();
+        return Err(Failure::usage(format!("{} holds frames of {max} bytes", identity.port))
+            .remedy("use shorter frames"));
+    }
+    let place = if slots.waits() == Waits::InCard { "in the card" } else { "in memory" };
+    let n = slots.slots();
+    out.text(&format!("{} {n} frames ahead of time, {place}", out.paint().bold("preload")));
+    Ok(Slots::new(slots))
+}
+
 fn open(args: &PingArgs, flow: FlowSpec, out: &Output) -> Result<Port, Failure> {
     let builder = linerate::port(&args.port)
         .flow(flow)
         .low_latency(args.strategy.kind() == StrategyKind::LowLatency);
+    let builder = match args.tx {
+        TxPath::Queue => builder,
+        TxPath::Preload => builder.preload(out::SLOTS, longest(args)),
+    };
     let port = builder.open().map_err(Failure::new)?;
     meeting::tell(&port, out);
     if port.rx.iter().any(AnyRx::finished) {

@@ -59,6 +59,27 @@ fn every_simulated_card_pings_and_answers() {
     }
 }
 
+/// Frames that wait in slots go out on the same schedule, in cards and in memory.
+#[test]
+fn pings_are_fired_from_slots() {
+    let lab = lab_or_skip!();
+    let mut pong = lab.in_b(|| Running::start(&["pong", "afpacket:v1", "--loop", "adaptive"]));
+    for port in ["sim:exanic?peer=v0", "sim:efvi?peer=v0", "afpacket:v0"] {
+        let args = ["ping", port, "--tx", "preload", "-c", "100", "--size", "60,900"];
+        let ended = lab.in_a(|| json(&[&args[..], PATIENT].concat()));
+        assert_eq!(ended.code, Some(0), "{port}: {ended:?}");
+        assert_eq!(
+            (&ended.last["answered"], &ended.last["lost"], &ended.last["foreign"]),
+            (&200.into(), &0.into(), &0.into()),
+            "{port}: {ended:?}"
+        );
+    }
+    let args = ["ping", "afpacket:v0", "--tx", "preload", "-c", "100", "--back-to-back"];
+    let ended = lab.in_a(|| json(&[&args[..], &["--timeout", "20", "--warm-up", "5"]].concat()));
+    assert_eq!(ended.last["answered"], 100, "{ended:?}");
+    assert_eq!(pong.interrupt().last["answered"], 3 * 240 + 105);
+}
+
 /// An address instead of a group: the answers come back to where the frames came from.
 #[test]
 fn an_address_is_answered_to_the_sender() {

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use linerate::loops::Strategy;
 
 use crate::metrics::parse_address;
@@ -52,6 +52,10 @@ pub(crate) struct PingArgs {
     /// Send each frame when the one before has come back, or is lost.
     #[arg(long, conflicts_with = "pps")]
     pub(crate) back_to_back: bool,
+    /// How frames are handed over: through the transmit queue, or written ahead of time and
+    /// fired by one call (in the card on exanic and efvi, in memory elsewhere).
+    #[arg(long, value_enum, value_name = "PATH", default_value = "queue")]
+    pub(crate) tx: TxPath,
     /// A frame is lost after this time.
     #[arg(long, value_name = "SECONDS", default_value = "0.1", value_parser = parse_seconds)]
     pub(crate) timeout: f64,
@@ -81,6 +85,15 @@ pub(crate) struct PingArgs {
     /// reachable from this machine only.
     #[arg(long, value_name = "ADDR", value_parser = parse_address)]
     pub(crate) metrics: Option<SocketAddr>,
+}
+
+/// How pings leave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TxPath {
+    /// Through the transmit queue.
+    Queue,
+    /// From slots that were loaded ahead of time.
+    Preload,
 }
 
 /// Where pings go unless told otherwise.

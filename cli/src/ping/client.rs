@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 use linerate::clock::now_ns;
 use linerate::loops::StrategyKind;
 use linerate::{
-    AnyRx, AnyTx, Error, ErrorKind, FrameRx, FrameTx, NO_TS, RxFlags, RxFrame, TxStats,
-    wait_readable,
+    AnyRx, Error, ErrorKind, FrameRx, FrameTx, NO_TS, RxFlags, RxFrame, TxStats, wait_readable,
 };
 use rtrb::Producer;
 
 use super::DEFAULT_COUNT;
+use super::out::Out;
 use super::record::{Sample, UNKNOWN};
 use crate::args::PingArgs;
 use crate::failure::Failure;
@@ -135,7 +135,7 @@ impl Stamp {
 pub(crate) struct Client {
     plan: Plan,
     rx: Vec<AnyRx>,
-    tx: AnyTx,
+    tx: Out,
     samples: Producer<Sample>,
     shared: Arc<Shared>,
     poster: Poster,
@@ -169,7 +169,7 @@ impl Client {
     pub(crate) fn new(
         plan: Plan,
         rx: Vec<AnyRx>,
-        tx: AnyTx,
+        tx: Out,
         samples: Producer<Sample>,
         shared: Arc<Shared>,
         poster: Poster,
@@ -200,6 +200,9 @@ impl Client {
             // A moment for the last answer's echo, and for the first frame to be on time.
             let start = Instant::now() + Duration::from_millis(1);
             let run = Run { index, size, start, start_ns: now_ns() + 1_000_000 };
+            if let Out::Slots(slots) = &mut self.tx {
+                slots.clear();
+            }
             if let Err(e) = self.run_size(run) {
                 let sent = self.shared.sent.load(Ordering::Relaxed);
                 failure = Some(
@@ -238,7 +241,7 @@ impl Client {
             let mut committed = 0;
             while committed < left {
                 let due = self.plan.gap_ns.map_or(now, |gap| (sent as f64 * gap) as u64);
-                if !self.commit(run, due, sent < warm_up)? {
+                if !self.commit(run, due, sent)? {
                     break;
                 }
                 sent += 1;
@@ -249,11 +252,14 @@ impl Client {
             } else if left > 0 {
                 // No room: what is due now goes out late, and counts from when it was due.
                 self.kick(0)?;
-                self.tx.reap();
+                self.tx.reap()?;
             }
             let came = self.receive(run)?;
             self.collect_stamps();
             self.settle(run);
+            if !over {
+                self.load_ahead(run, sent)?;
+            }
             if self.poster.is_due() {
                 let Self { rx, tx, poster, .. } = self;
                 poster.post(|ports| {
@@ -280,16 +286,53 @@ impl Client {
         now.saturating_sub(from) >= self.plan.duration_ns
     }
 
-    /// Queues one frame. `false`: there is no room.
-    fn commit(&mut self, run: Run, due_ns: u64, warm: bool) -> Result<bool, Error> {
-        let time_ns = run.start_ns + due_ns;
-        let number = self.oldest + self.pending.len() as u64;
-        let mark = Mark { kind: Kind::Ping, stream: self.stream, seq: number as u32, time_ns };
-        let Some(stencil) = self.plan.stencils.get_mut(run.index) else { return Ok(false) };
-        let sent_ns = run.now_ns();
-        if !self.tx.send(stencil.marked(&mark))? {
-            return Ok(false);
+    /// Number of the next frame.
+    fn next_number(&self) -> u64 {
+        self.oldest + self.pending.len() as u64
+    }
+
+    /// Writes the frames that are sent next into free slots, where there are slots.
+    fn load_ahead(&mut self, run: Run, sent: u64) -> Result<(), Error> {
+        let number = self.next_number();
+        let Out::Slots(_) = &self.tx else { return Ok(()) };
+        self.tx.reap()?;
+        let Out::Slots(slots) = &mut self.tx else { return Ok(()) };
+        let Some(stencil) = self.plan.stencils.get_mut(run.index) else { return Ok(()) };
+        while slots.has_room(number + slots.len() as u64) {
+            let ahead = slots.len() as u64;
+            let due = |gap| ((sent + ahead) as f64 * gap) as u64;
+            let time_ns = run.start_ns + self.plan.gap_ns.map_or_else(|| run.now_ns(), due);
+            let seq = (number + ahead) as u32;
+            let mark = Mark { kind: Kind::Ping, stream: self.stream, seq, time_ns };
+            slots.load(number + ahead, stencil.marked(&mark), time_ns)?;
         }
+        Ok(())
+    }
+
+    /// Queues frame `sent` of this run, or fires its slot. `false`: there is no room.
+    fn commit(&mut self, run: Run, due_ns: u64, sent: u64) -> Result<bool, Error> {
+        let warm = sent < self.plan.warm_up;
+        let number = self.next_number();
+        if matches!(&self.tx, Out::Slots(slots) if slots.len() == 0) {
+            self.load_ahead(run, sent)?;
+        }
+        let sent_ns = run.now_ns();
+        let time_ns = match &mut self.tx {
+            Out::Queue(tx) => {
+                let time_ns = run.start_ns + due_ns;
+                let seq = number as u32;
+                let mark = Mark { kind: Kind::Ping, stream: self.stream, seq, time_ns };
+                let Some(stencil) = self.plan.stencils.get_mut(run.index) else { return Ok(false) };
+                if !tx.send(stencil.marked(&mark))? {
+                    return Ok(false);
+                }
+                time_ns
+            }
+            Out::Slots(slots) => match slots.fire(number)? {
+                Some(time_ns) => time_ns,
+                None => return Ok(false),
+            },
+        };
         let left = Stamp::default();
         self.pending.push_back(Pending { due_ns, sent_ns, time_ns, warm, answer: None, left });
         self.tallies[run.index].sent += u64::from(!warm);
@@ -330,10 +373,7 @@ impl Client {
 
     fn collect_stamps(&mut self) {
         let Self { tx, pending, oldest, stamped, .. } = self;
-        // Asking costs some backends a system call: only those do it that can answer.
-        if !matches!(tx.backend(), Some(linerate::Backend::Udp))
-            && let Some(stamps) = tx.stamps()
-        {
+        if let Some(stamps) = tx.stamps() {
             stamps.reap_with(&mut |stamp| {
                 *stamped = true;
                 let at = stamp.seq.checked_sub(*oldest);
