@@ -16,7 +16,7 @@ say() { printf -- '-- %s (%s s)\n' "$1" "$SECONDS"; }
 nightly() { rustup component list --toolchain nightly 2>/dev/null | grep -q "^$1.*(installed)"; }
 
 # The lock-free pieces under the memory model, with other interleavings for other seeds; in the
-# long form also ExaNIC's ring and its reader, and the parsers.
+# long form also ExaNIC's ring and how its frames are put together, and the parsers.
 part_miri() {
   nightly miri || { skip "no miri (rustup +nightly component add miri rust-src)"; return; }
   local seeds=${1:-8}
@@ -26,9 +26,8 @@ part_miri() {
   "${miri[@]}" -p linerate-afxdp --lib -- ring::tests
   [ "$seeds" = 1 ] && return
   MIRIFLAGS=-Zmiri-disable-isolation "${miri[@]}" -p linerate-common --lib -- packet:: flow::
-  # What asks the system for files of /sys or for mappings, Miri has no answer to.
-  MIRIFLAGS=-Zmiri-disable-isolation "${miri[@]}" -p linerate-exanic --lib -- \
-    reader:: ring:: assemble:: hash:: stamp::
+  PROPTEST_CASES=1 MIRIFLAGS=-Zmiri-disable-isolation "${miri[@]}" -p linerate-exanic --lib -- \
+    assemble:: claims:: clock:: filter:: ring::
 }
 
 # Every order in which two threads can meet at what they share, up to so many changes of thread.
@@ -47,17 +46,17 @@ part_asan() {
   # libibverbs keeps every device that it has seen.
   RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address RUSTDOCFLAGS=-Zsanitizer=address \
     cargo test --quiet --target "$host" --target-dir target/asan "${packages[@]}" --lib --tests --no-fail-fast -- \
-    --skip every_broken_rule --skip the_region_is_resident --skip perftest
+    --skip every_broken_rule --skip the_region_is_resident --skip raw_ethernet
 }
 
 # ThreadSanitizer needs a standard library that is instrumented too.
 part_tsan() {
   nightly rust-src || { skip "no rust-src for ThreadSanitizer (rustup +nightly component add rust-src)"; return; }
   local tsan=(cargo +nightly test --quiet -Zbuild-std --target "$host" --target-dir target/tsan --no-fail-fast)
-  export RUSTFLAGS=-Zsanitizer=thread TSAN_OPTIONS="suppressions=$PWD/tests/tsan.txt"
+  export PROPTEST_CASES=8 RUSTFLAGS=-Zsanitizer=thread TSAN_OPTIONS="suppressions=$PWD/tests/tsan.txt"
   "${tsan[@]}" -p linerate-common --lib -- threads pass stop
   # The card's thread writes rings and buffers, the queues read them.
-  "${tsan[@]}" -p linerate-efvi -p linerate-exanic -p linerate-verbs --tests -- --skip perftest
+  "${tsan[@]}" -p linerate-efvi -p linerate-exanic -p linerate-verbs --tests -- --skip raw_ethernet
 }
 
 part_valgrind() {

@@ -293,7 +293,7 @@ mod tests {
         let mut ring = TestRing::new();
         let mut walk = Assembler::new(ring.ring(), 120);
         let mut buf = vec![0; 9728 / 8];
-        for len in 1..=9600 {
+        for len in (1..=9600).step_by(if cfg!(miri) { 479 } else { 1 }) {
             let frame = pattern(len, len as u8);
             ring.put_frame(&frame, len as u32, 0);
             let Step::Frame(whole) = walk.next(&mut buf) else { panic!("length {len}") };
