@@ -23,7 +23,9 @@ pub enum Mode {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Queues {
     /// All of them. A card spreads flows over its queues, and a frame on a queue that is not
-    /// open goes to the kernel.
+    /// open goes to the kernel. Should the interface get more queues later (`ethtool -L`),
+    /// [`stats`](linerate_common::FrameRx::stats) notices, and receiving fails with
+    /// [`QueueLost`](linerate_common::ErrorKind::QueueLost): open the port again.
     #[default]
     All,
     /// These.

@@ -37,13 +37,21 @@ pub(crate) struct Shared {
     /// The card takes VLAN tags out before our program runs.
     vlan_hidden: bool,
     interface: String,
+    /// The interface and the receive queues that it had, where the port was to have all of them.
+    all_queues: Option<(Interface, u32)>,
 }
 
 impl Shared {
     #[cfg(fuzzing)]
     pub(crate) fn without_steering() -> Self {
         let name = String::from("fuzz");
-        Self { name: name.clone(), steering: None, vlan_hidden: false, interface: name }
+        Self {
+            name: name.clone(),
+            steering: None,
+            vlan_hidden: false,
+            interface: name,
+            all_queues: None,
+        }
     }
 
     pub(crate) fn steering(&self) -> Result<&Steering, SetupError> {
@@ -52,6 +60,13 @@ impl Shared {
                 .on(&self.name)
                 .remedy("steer in your own program, or open the port with ?steering=rules")
         })
+    }
+
+    /// Has the interface got queues that the port, which was to have all, has not?
+    pub(crate) fn has_outgrown_the_port(&self) -> bool {
+        let outgrown =
+            |(interface, had): &(Interface, u32)| interface.rx_queues().is_ok_and(|now| now > *had);
+        self.all_queues.as_ref().is_some_and(outgrown)
     }
 
     pub(crate) fn add(&self, rules: &[Rule]) -> Result<Vec<RuleId>, SetupError> {
@@ -159,6 +174,8 @@ fn open_port(
         return Err(no_hardware_time(&driver, &notices));
     }
     let generic = steering.as_ref().is_some_and(Steering::is_generic);
+    let ifindex = interface.index();
+    let has_all = steers && options.queues == Queues::All;
     let shared = Arc::new(Shared {
         name: format!("afxdp:{name}"),
         steering,
@@ -166,6 +183,7 @@ fn open_port(
         // that its peer's kernel keeps beside it.
         vlan_hidden: driver != "veth" && interface.strips_vlan(),
         interface: name.to_owned(),
+        all_queues: has_all.then_some((interface, queues.len() as u32)),
     });
     if !options.flows.is_empty() {
         let rules: Vec<Rule> = options.flows.iter().copied().map(Rule::deliver).collect();
@@ -178,7 +196,7 @@ fn open_port(
     for queue in queues {
         let spec = SocketSpec {
             interface: name,
-            ifindex: interface.index(),
+            ifindex,
             queue,
             pool: &pool,
             rx_slots: if options.direction == Direction::Tx { 0 } else { options.ring_slots },

@@ -56,8 +56,8 @@ pub struct XdpRx {
     open: u32,
     stamps: Stamping,
     busy_poll: bool,
-    /// The interface was seen to be gone.
-    gone: bool,
+    /// The interface was seen to be gone, or to have got more queues than the port has.
+    trouble: Option<ErrorKind>,
     stats: RxStats,
 }
 
@@ -107,7 +107,7 @@ impl XdpRx {
             open: 0,
             stamps,
             busy_poll,
-            gone: false,
+            trouble: None,
             stats: RxStats::default(),
         };
         queue.refill(0);
@@ -178,7 +178,7 @@ impl XdpRx {
     /// Nothing is there: wakes the driver if it sleeps, or runs it in busy-poll mode.
     #[inline]
     fn idle(&mut self) -> Result<usize, Error> {
-        if self.busy_poll || self.gone || self.fill.wants_wakeup() {
+        if self.busy_poll || self.trouble.is_some() || self.fill.wants_wakeup() {
             return self.wake();
         }
         Ok(0)
@@ -186,12 +186,27 @@ impl XdpRx {
 
     #[cold]
     fn wake(&mut self) -> Result<usize, Error> {
-        if self.gone {
-            return Err(Error::new(ErrorKind::DeviceGone, "acquire"));
+        if let Some(kind) = self.trouble {
+            return Err(in_trouble(kind, "acquire"));
         }
         match sys::wake_rx(self.socket.as_fd()) {
             Ok(()) | Err(libc::EAGAIN | libc::EBUSY | libc::EINTR | libc::ENOBUFS) => Ok(0),
             Err(errno) => Err(Error::os("recvfrom", errno)),
+        }
+    }
+
+    fn look_for_loss(&mut self) {
+        if self.socket.has_lost_its_interface() {
+            self.trouble = Some(ErrorKind::DeviceGone);
+        }
+    }
+
+    /// Frames on queues that came after the port was opened go to the kernel, and no counter of
+    /// ours sees them: a port of all queues has to be opened again.
+    fn look_for_trouble(&mut self) {
+        self.look_for_loss();
+        if self.trouble.is_none() && self.shared.has_outgrown_the_port() {
+            self.trouble = Some(ErrorKind::QueueLost);
         }
     }
 
@@ -231,6 +246,14 @@ impl XdpRx {
             written += 1;
         }
         self.fill.submit(written);
+    }
+}
+
+#[cold]
+fn in_trouble(kind: ErrorKind, op: &'static str) -> Error {
+    match kind {
+        ErrorKind::QueueLost => Error::new(kind, "queues (more than when it was opened)"),
+        _ => Error::new(kind, op),
     }
 }
 
@@ -284,7 +307,7 @@ impl FrameRx for XdpRx {
     }
 
     fn stats(&mut self) -> RxStats {
-        self.gone |= self.socket.has_lost_its_interface();
+        self.look_for_trouble();
         let kernel = self.socket.statistics();
         self.stats.ring_full = kernel.rx_ring_full;
         if self.socket.is_zero_copy() {
@@ -429,8 +452,8 @@ impl Waitable for XdpRx {
     /// The socket is readable while its ring is not empty, and waiting on it wakes the driver:
     /// nothing to arm. One system call to see whether the interface is still there.
     fn arm(&mut self) -> Result<(), Error> {
-        self.gone |= self.socket.has_lost_its_interface();
-        if self.gone { Err(Error::new(ErrorKind::DeviceGone, "arm")) } else { Ok(()) }
+        self.look_for_loss();
+        self.trouble.map_or(Ok(()), |kind| Err(in_trouble(kind, "arm")))
     }
 }
 
