@@ -5,11 +5,13 @@
 mod common;
 
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use common::*;
 use linerate_afpacket::{Fanout, Options, PacketRx, Ring, Stamps, open};
+use linerate_common::loops::{EventLoop, StopHandle, Strategy};
 use linerate_common::packet::UdpTemplate;
 use linerate_common::{ErrorKind, FrameRx, FrameTx};
 use linerate_lab::{Lab, lab_or_skip, skip};
@@ -173,6 +175,43 @@ fn an_interface_that_is_removed_is_gone_for_good() {
         assert_eq!(rx[0].acquire(1).unwrap_err().kind, ErrorKind::DeviceGone);
         assert!(tx.send(&frame(1, 60)).unwrap());
         assert_eq!(tx.kick().unwrap_err().kind, ErrorKind::DeviceGone);
+    }
+}
+
+/// A sleeping loop is woken by an error that the kernel tells only once: whoever takes it must not
+/// keep it from the queue, or the interface's end goes unnoticed.
+#[test]
+fn a_loop_that_slept_through_both_learns_of_a_link_that_went_down_and_then_away() {
+    let lab = lab_or_skip!();
+    for ring in RINGS {
+        lab.add_pair("w0", "w1").unwrap();
+        let mut receiving = options(ring);
+        receiving.transmit = false;
+        let (mut rx, _) = lab.in_b(|| open("w1", &receiving)).unwrap().into_parts();
+        let stop = StopHandle::new().unwrap();
+        let strategy = Strategy::blocking().with_max_sleep(Duration::from_millis(20));
+        let mut events = EventLoop::new(strategy, &stop);
+        events.add(rx.remove(0), ()).unwrap();
+        let mut run = || {
+            let end = Instant::now() + Duration::from_secs(10);
+            let in_time = |_: &_| match Instant::now() < end {
+                true => ControlFlow::Continue(()),
+                false => ControlFlow::Break(()),
+            };
+            events.run_with(|(), _| (), in_time)
+        };
+        let down = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                // So that it sleeps, most probably, and the sleeper hears of it first.
+                std::thread::sleep(Duration::from_millis(100));
+                lab.ip_b(&["link", "set", "w1", "down"]).unwrap();
+            });
+            run()
+        });
+        assert_eq!(down.unwrap_err().error.kind, ErrorKind::LinkDown);
+        lab.ip_b(&["link", "del", "w1"]).unwrap();
+        let gone = run();
+        assert_eq!(gone.expect_err("it is gone").error.kind, ErrorKind::DeviceGone);
     }
 }
 

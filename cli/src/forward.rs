@@ -69,7 +69,9 @@ pub(crate) fn run(args: &ForwardArgs, out: &Output) -> Result<(), Failure> {
     let ways = [(a_rx, b_tx, &ids[1]), (b_rx, a_tx, &ids[0])];
     for (i, (rx, tx, to)) in ways.into_iter().enumerate().take(if args.one_way { 1 } else { 2 }) {
         let tx = meeting::sender(tx, to)?.tx;
-        let path = Path::new(i, rx, tx, pool.clone(), spins, Arc::clone(&shared), feed.poster());
+        let name = format!("{} to {}", ids[i].port, to.port);
+        let path =
+            Path::new((i, name), rx, tx, pool.clone(), spins, Arc::clone(&shared), feed.poster());
         let cpu = args.cpus.get(i).copied();
         workers.push(spawn("linerate-fwd", move || {
             if let Some(cpu) = cpu {

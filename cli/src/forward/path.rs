@@ -69,6 +69,8 @@ pub(crate) struct Way {
 /// A direction before it runs.
 #[derive(Debug)]
 pub(crate) struct Path {
+    /// Its ports.
+    name: String,
     index: usize,
     rx: Vec<AnyRx>,
     tx: AnyTx,
@@ -84,7 +86,7 @@ pub(crate) struct Path {
 
 impl Path {
     pub(crate) fn new(
-        index: usize,
+        (index, name): (usize, String),
         rx: Vec<AnyRx>,
         tx: AnyTx,
         pool: Option<Pool>,
@@ -93,12 +95,12 @@ impl Path {
         poster: Poster,
     ) -> Self {
         let counts = Counts::default();
-        Self { index, rx, tx, pool, spins, shared, poster, counts, uncommitted: false }
+        Self { name, index, rx, tx, pool, spins, shared, poster, counts, uncommitted: false }
     }
 
     pub(crate) fn run(mut self) -> Way {
         let failure = self.pass_on().err().map(|e| {
-            Failure::new(format!("failed after {} frames: {e}", self.counts.passed))
+            Failure::new(format!("{} failed after {} frames: {e}", self.name, self.counts.passed))
                 .remedy("are both interfaces up? ip -s link")
         });
         if failure.is_none() {
@@ -186,7 +188,14 @@ impl Path {
         if let [queue] = &mut self.rx[..]
             && let Some(waitable) = queue.waitable()
         {
-            waitable.arm()?;
+            match waitable.arm() {
+                // It is looked at again in the next turn: the link may be back then.
+                Err(e) if e.kind == ErrorKind::LinkDown => {
+                    thread::sleep(NAP);
+                    return Ok(());
+                }
+                armed => armed?,
+            }
             // What came before the arming wakes nobody.
             if self.turn()? == 0
                 && let Some(waitable) = self.rx.first_mut().and_then(|q| q.waitable())

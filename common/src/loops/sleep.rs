@@ -66,10 +66,15 @@ impl<R: FrameRx, C> EventLoop<R, C> {
 
     fn sleep(&mut self) -> Result<(), QueueError> {
         let max_sleep = self.strategy.max_sleep;
-        match self.sleeper.sleep(max_sleep) {
-            Ok(()) => Ok(()),
-            Err((queue, error)) => Err(QueueError { queue, error }),
+        self.sleeper.sleep(max_sleep).map_err(|error| QueueError { queue: 0, error })?;
+        for (queue, lane) in self.lanes.iter_mut().enumerate() {
+            let Some(fd) = self.sleeper.in_trouble(queue) else { continue };
+            // The queue first: the kernel tells a pending error once, and only the queue knows
+            // what becomes of it (an interface that is down now and gone a moment later).
+            let asked = lane.rx.waitable().map_or(Ok(()), |queue| queue.arm());
+            asked.and_then(|()| trouble(&fd)).map_err(|error| QueueError { queue, error })?;
         }
+        Ok(())
     }
 }
 
@@ -99,9 +104,8 @@ impl Sleeper {
         self.fds.push(libc::pollfd { fd, events: libc::POLLIN, revents: 0 });
     }
 
-    /// Until a descriptor is readable, `limit` has passed or a signal came. An error comes with
-    /// the index of its queue.
-    fn sleep(&mut self, limit: Duration) -> Result<(), (usize, Error)> {
+    /// Until a descriptor is readable or in trouble, `limit` has passed or a signal came.
+    fn sleep(&mut self, limit: Duration) -> Result<(), Error> {
         let limit = libc::timespec {
             tv_sec: limit.as_secs().try_into().unwrap_or(libc::time_t::MAX),
             tv_nsec: limit.subsec_nanos().into(),
@@ -113,15 +117,16 @@ impl Sleeper {
             return match last_errno() {
                 libc::EINTR => Ok(()),
                 // Out of kernel memory: no queue's fault, but somebody must hear of it.
-                errno => Err((0, Error::os("ppoll", errno))),
+                errno => Err(Error::os("ppoll", errno)),
             };
         }
-        for (queue, fd) in self.fds.iter().skip(1).enumerate() {
-            if fd.revents & TROUBLE != 0 && fd.revents & libc::POLLIN == 0 {
-                trouble(fd).map_err(|error| (queue, error))?;
-            }
-        }
         Ok(())
+    }
+
+    /// The queue's descriptor, if it is in an error state and has no frames.
+    fn in_trouble(&self, queue: usize) -> Option<libc::pollfd> {
+        let fd = *self.fds.get(queue + 1)?;
+        (fd.revents & TROUBLE != 0 && fd.revents & libc::POLLIN == 0).then_some(fd)
     }
 }
 
