@@ -46,8 +46,9 @@ pub struct EfviTx {
     max_len: usize,
     /// Frames that the ring holds.
     ring: u32,
-    /// DMA into a ring, and nothing else to look at?
-    plain: bool,
+    /// Frames that may be in flight: as many, or none when the queue is lost.
+    limit: usize,
+    way: Way,
     /// Does the card count the room in its FIFO in bytes (X3, X4)?
     fifo: bool,
     path: Path,
@@ -59,8 +60,8 @@ pub struct EfviTx {
     reserved_len: usize,
     spare: Spare,
     flights: Flights,
-    /// Does the card not know of all descriptors yet?
-    unpushed: bool,
+    /// Frames that the card knows of.
+    pushed: u64,
     ids: Box<[ef_request_id; EF_VI_TRANSMIT_BATCH]>,
     events: Box<[ef_event; EVENTS]>,
     lost: Option<Error>,
@@ -69,6 +70,17 @@ pub struct EfviTx {
     paths: PathCounts,
     unknown_events: u64,
     options: Options,
+}
+
+/// What there is to do for a frame, decided when the queue is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// DMA out of a ring.
+    Plain,
+    /// CTPIO and its fallback.
+    Ctpio,
+    /// Programmed I/O, or DMA through a card's FIFO.
+    Other,
 }
 
 // SAFETY: the pointers are to the session's own VI and to the pool's region, which the session's
@@ -132,7 +144,12 @@ impl EfviTx {
             dma,
             max_len,
             ring,
-            plain: path == Path::Dma && !fifo,
+            limit: ring as usize,
+            way: match path {
+                Path::Dma if !fifo => Way::Plain,
+                Path::Ctpio => Way::Ctpio,
+                _ => Way::Other,
+            },
             fifo,
             path,
             threshold: options.ctpio_threshold,
@@ -143,7 +160,7 @@ impl EfviTx {
             // Few where the pool is small, so that the other queues get their share.
             spare: Spare::new((pool.frames() as usize / 16).clamp(1, ring.max(1) as usize)),
             flights: Flights::new(ring),
-            unpushed: false,
+            pushed: 0,
             ids: Box::new([0; EF_VI_TRANSMIT_BATCH]),
             events: Box::new([ef_event::default(); EVENTS]),
             lost: None,

@@ -46,25 +46,31 @@ impl EfviTx {
         // SAFETY: a live VI, one of its events, room for as many ids as one stands for.
         let n = unsafe { (self.lib.vi_transmit_unbundle)(self.vi, event, ids) };
         let n = usize::try_from(n).unwrap_or(0).min(EF_VI_TRANSMIT_BATCH);
-        let ctpio = by_ctpio(event);
-        let path = self.path_of(None, ctpio);
-        let none = (NO_TS, RxFlags::NONE);
-        let (mut done, mut early) = (0, 0);
-        for i in 0..n {
-            // The mask as above.
-            let id = self.ids[i & (EF_VI_TRANSMIT_BATCH - 1)] as u32;
-            let seq = self.flights.first();
-            if let Some(buffer) = self.flights.pop_plain(id) {
-                done += 1;
-                self.put_back(buffer);
-                f(Sent { seq, path, ts_ns: none.0, flags: none.1 });
-            } else {
-                early += self.complete(id, ctpio, none, f);
-            }
+        let ids = self.ids.get(..n).unwrap_or_default();
+        let first = self.flights.first();
+        let landed = self.flights.land(ids, &mut self.spare);
+        let path = self.path_of(None, by_ctpio(event));
+        self.stats.completed += landed as u64;
+        self.paths.count(path, landed as u64);
+        for seq in first..first + landed as u64 {
+            f(Sent { seq, path, ts_ns: NO_TS, flags: RxFlags::NONE });
         }
-        self.stats.completed += done as u64;
-        self.paths.count(path, done as u64);
-        done + early
+        if landed == n { n } else { landed + self.unbundle_others(event, landed, n, f) }
+    }
+
+    /// What did not simply come next, or finds the stack of buffers full.
+    #[cold]
+    fn unbundle_others(
+        &mut self,
+        event: &ef_event,
+        landed: usize,
+        n: usize,
+        f: &mut impl FnMut(Sent),
+    ) -> usize {
+        let ids = *self.ids;
+        let ids = ids.get(landed..n).unwrap_or_default();
+        let none = (NO_TS, RxFlags::NONE);
+        ids.iter().map(|id| self.complete(*id as u32, by_ctpio(event), none, f)).sum()
     }
 
     #[cold]
@@ -131,14 +137,14 @@ impl EfviTx {
             n += 1;
         }
         self.stats.failed += n as u64;
-        self.unpushed = false;
+        self.pushed = self.flights.sent();
         let restarted = match self.lib.sometimes.vi_reinit_txq_post_error {
             // SAFETY: a live VI; nothing is being sent.
             Some(reinit) => unsafe { reinit(self.vi) == 0 },
             None => false,
         };
         if !restarted {
-            self.lost = Some(lost("EF_EVENT_TYPE_TX_ERROR"));
+            self.lose("EF_EVENT_TYPE_TX_ERROR");
         }
         n
     }
@@ -146,6 +152,7 @@ impl EfviTx {
     #[cold]
     fn lose(&mut self, op: &'static str) -> usize {
         self.lost = Some(lost(op));
+        self.limit = 0;
         0
     }
 }

@@ -4,7 +4,7 @@
 //! name is known before it comes. The comparison with it proves that the card had the buffer, and
 //! had it once; what does not match is looked for among the others, and refused when not found.
 
-use linerate_efvi_sys::ef_addr;
+use linerate_efvi_sys::{ef_addr, ef_request_id};
 
 /// In place of a buffer. No event can name it: events have 32 bits for that.
 const HOLE: u64 = u64::MAX;
@@ -70,7 +70,7 @@ impl Spare {
     }
 
     /// `false`: no room.
-    #[inline(always)]
+    #[inline]
     pub(super) fn push(&mut self, buffer: Buffer) -> bool {
         let Some(place) = self.stack.get_mut(self.n) else { return false };
         *place = buffer;
@@ -84,7 +84,6 @@ impl Spare {
 pub(super) struct Flights {
     /// A power of two of them, at least the ring.
     places: Box<[Buffer]>,
-    ring: u64,
     head: u64,
     /// The number of the next frame.
     tail: u64,
@@ -95,7 +94,7 @@ impl Flights {
     pub(super) fn new(ring: u32) -> Self {
         let places = (ring as usize).next_power_of_two();
         let places = vec![Buffer::NONE; places].into_boxed_slice();
-        Self { places, ring: ring.into(), head: 0, tail: 0 }
+        Self { places, head: 0, tail: 0 }
     }
 
     #[inline(always)]
@@ -103,14 +102,9 @@ impl Flights {
         number as usize & (self.places.len() - 1)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn len(&self) -> usize {
         (self.tail - self.head) as usize
-    }
-
-    #[inline(always)]
-    pub(super) fn is_full(&self) -> bool {
-        self.tail - self.head >= self.ring
     }
 
     /// The number of the frame that completes next.
@@ -131,7 +125,7 @@ impl Flights {
         self.tail
     }
 
-    /// The card has the next frame. Must not be full.
+    /// The card has the next frame. There must be fewer than the ring holds.
     #[inline(always)]
     pub(super) fn push(&mut self, buffer: Buffer) {
         let at = self.at(self.tail);
@@ -147,16 +141,25 @@ impl Flights {
         self.skip_holes();
     }
 
-    /// The buffer of frame `id`, if it is the first and not one of programmed I/O.
-    #[inline(always)]
-    pub(super) fn pop_plain(&mut self, id: u32) -> Option<Buffer> {
-        let at = self.at(self.head);
-        let place = self.places.get_mut(at).filter(|first| first.key == u64::from(id))?;
-        let buffer = *place;
-        // Places outside of `head..tail` are holes: so none is found there.
-        place.key = HOLE;
-        self.head += 1;
-        Some(buffer)
+    /// Moves the buffers of frames `ids` to those at hand, as long as each is the next one and not
+    /// one of programmed I/O; says how many.
+    #[inline]
+    pub(super) fn land(&mut self, ids: &[ef_request_id], spare: &mut Spare) -> usize {
+        let head = self.at(self.head);
+        let next = self.places.get(head..).unwrap_or_default();
+        let next = next.get(..self.len()).unwrap_or(next);
+        let room = spare.stack.get_mut(spare.n..).unwrap_or_default();
+        let mut landed = 0;
+        for ((id, buffer), place) in ids.iter().zip(next).zip(room) {
+            if buffer.key != u64::from(*id as u32) {
+                break;
+            }
+            *place = *buffer;
+            landed += 1;
+        }
+        spare.n += landed;
+        self.head += landed as u64;
+        landed
     }
 
     /// The number and the buffer of frame `id`, wherever it is.
@@ -202,30 +205,38 @@ mod tests {
         flights
     }
 
+    /// Has frame `id` landed in its turn?
+    fn lands(flights: &mut Flights, id: u32) -> bool {
+        let mut spare = Spare::new(1);
+        let landed = flights.land(&[id as i32], &mut spare) == 1;
+        assert_eq!(spare.pop().map(Buffer::id), landed.then_some(id));
+        landed
+    }
+
     #[test]
     fn each_completes_once_and_none_that_was_not_sent() {
         let mut flights = flights(1..8);
-        assert!(flights.is_full());
-        assert!(flights.pop_plain(u32::MAX).is_none() && flights.pop_plain(2).is_none());
+        assert_eq!(flights.len(), 7);
+        assert!(!lands(&mut flights, u32::MAX) && !lands(&mut flights, 2));
         for id in 1..8 {
-            assert_eq!(flights.pop_plain(id).map(Buffer::id), Some(id));
-            assert!(flights.pop_plain(id).is_none() && flights.pop(id).is_none());
+            assert!(lands(&mut flights, id));
+            assert!(!lands(&mut flights, id) && flights.pop(id).is_none());
         }
         assert_eq!((flights.len(), flights.sent()), (0, 7));
         // Round again, over places that were used.
         (10..17).for_each(|id| flights.push(Buffer::new(id, 0)));
         assert!((1..8).all(|id| flights.pop(id).is_none()));
-        assert!((10..17).all(|id| flights.pop_plain(id).is_some()));
+        assert!((10..17).all(|id| lands(&mut flights, id)));
     }
 
     #[test]
     fn what_completes_early_leaves_a_hole_that_is_passed_over() {
         let mut flights = flights(1..5);
         assert_eq!(flights.pop(3).map(|(n, x)| (n, x.id())), Some((2, 3)));
-        assert_eq!(flights.pop_plain(1).map(Buffer::id), Some(1));
+        assert!(lands(&mut flights, 1));
         assert_eq!(flights.pop(2).map(|(n, _)| n), Some(1));
         assert_eq!(flights.len(), 1);
-        assert!(flights.pop_plain(4).is_some());
+        assert!(lands(&mut flights, 4));
         flights.push_hole();
         assert_eq!((flights.len(), flights.sent()), (0, 5));
     }
@@ -234,7 +245,7 @@ mod tests {
     fn frames_of_programmed_io_bring_their_slot_back() {
         let mut flights = flights([]);
         flights.push(Buffer::new(9, 5).in_slot(0));
-        assert!(flights.pop_plain(9).is_none());
+        assert!(!lands(&mut flights, 9));
         let (buffer, slot) = flights.pop(9).unwrap().1.without_slot();
         assert_eq!((buffer.id(), buffer.addr, slot), (9, 5, Some(0)));
         assert_eq!(Buffer::new(9, 5).without_slot().1, None);
@@ -247,6 +258,16 @@ mod tests {
         let ids: Vec<_> = std::iter::from_fn(|| flights.pop_any()).map(Buffer::id).collect();
         assert_eq!(ids, [1, 2, 3, 5, 6]);
         assert_eq!(flights.len(), 0);
+    }
+
+    #[test]
+    fn many_land_at_once_as_far_as_there_is_room() {
+        let mut flights = flights(1..7);
+        let mut spare = Spare::new(4);
+        assert_eq!(flights.land(&[1, 2, 4], &mut spare), 2);
+        assert_eq!(flights.land(&[3, 4, 5, 6], &mut spare), 2);
+        assert_eq!((flights.len(), spare.len(), flights.first()), (2, 4, 4));
+        assert_eq!(spare.pop().map(Buffer::id), Some(4));
     }
 
     #[test]

@@ -6,33 +6,32 @@ use linerate_common::{Buf, BufTx, Error, ErrorKind, FrameTx, TxStats};
 use linerate_efvi_sys::ef_addr;
 
 use super::flights::Buffer;
-use super::{EfviTx, Path};
+use super::{EfviTx, Way};
 
 impl EfviTx {
     /// Is there room for a frame of `len` bytes, after a look at what has left?
     #[inline(always)]
-    fn has_room(&mut self, len: usize) -> bool {
-        self.has_space(len) || self.has_room_now(len)
+    fn has_room(&mut self, way: Way, len: usize) -> bool {
+        self.has_space(way, len) || self.has_room_now(way, len)
     }
 
     #[cold]
     #[inline(never)]
-    fn has_room_now(&mut self, len: usize) -> bool {
-        self.lost.is_none() && self.collect_silently() > 0 && self.has_space(len)
+    fn has_room_now(&mut self, way: Way, len: usize) -> bool {
+        self.lost.is_none() && self.collect_silently() > 0 && self.has_space(way, len)
     }
 
     /// Is there room among the frames in flight, in the library's ring, and in the card's FIFO?
     #[inline(always)]
-    fn has_space(&self, len: usize) -> bool {
-        if self.flights.is_full() || self.lost.is_some() {
-            return false;
-        }
+    fn has_space(&self, way: Way, len: usize) -> bool {
+        // On a plain ring the library's fill is what is in flight.
         // SAFETY: a live VI.
-        self.plain
-            || unsafe {
-                self.lib.transmit_space(self.vi) > 0
-                    && (!self.fifo || self.lib.transmit_space_bytes(self.vi) >= len)
-            }
+        self.flights.len() < self.limit
+            && (way == Way::Plain
+                || unsafe {
+                    self.lib.transmit_space(self.vi) > 0
+                        && (!self.fifo || self.lib.transmit_space_bytes(self.vi) >= len)
+                })
     }
 
     /// A buffer to write a frame into.
@@ -93,26 +92,25 @@ impl EfviTx {
     /// Gives a buffer of ours to the card, with a frame of `len` bytes at `offset`. `Err`: the
     /// library did not take it although there was room.
     #[inline(always)]
-    fn start(&mut self, buffer: Buffer, offset: usize, len: usize) -> Result<(), Buffer> {
+    fn start(&mut self, way: Way, buffer: Buffer, offset: usize, len: usize) -> Result<(), Buffer> {
         let (vi, token) = (self.vi, buffer.id() as i32);
         let addr = match offset == self.headroom {
             true => buffer.addr,
             false => self.address(buffer.id(), offset),
         };
-        let rc = if self.plain {
-            self.unpushed = true;
+        let rc = match way {
             // SAFETY: registered memory that is not touched until the completion.
-            unsafe { (self.lib.vi_transmit_init)(vi, addr, len as i32, token) }
-        } else if self.path == Path::Ctpio {
-            let bytes = self.buffer(buffer.id(), offset);
-            // SAFETY: the VI has CTPIO (checked when opened); `len` bytes of a buffer of ours; the
-            // fallback, with the same bytes in registered memory, follows.
-            unsafe {
-                self.lib.transmit_ctpio(vi, bytes.cast(), len, self.threshold);
-                self.lib.transmit_ctpio_fallback(vi, addr, len, token)
+            Way::Plain => unsafe { (self.lib.vi_transmit_init)(vi, addr, len as i32, token) },
+            Way::Ctpio => {
+                let bytes = self.buffer(buffer.id(), offset);
+                // SAFETY: the VI has CTPIO (checked when opened); `len` bytes of a buffer of ours;
+                // the fallback, with the same bytes in registered memory, follows.
+                unsafe {
+                    self.lib.transmit_ctpio(vi, bytes.cast(), len, self.threshold);
+                    self.lib.transmit_ctpio_fallback(vi, addr, len, token)
+                }
             }
-        } else {
-            return self.start_otherwise(buffer, addr, offset, len);
+            Way::Other => return self.start_otherwise(buffer, addr, offset, len),
         };
         if rc < 0 {
             return Err(buffer);
@@ -120,6 +118,33 @@ impl EfviTx {
         self.stats.bytes += len as u64;
         self.flights.push(buffer);
         Ok(())
+    }
+
+    /// What [`FrameTx::send`] does, for a queue of this way.
+    #[inline(always)]
+    fn send_by(&mut self, way: Way, frame: &[u8]) -> Result<bool, Error> {
+        let len = frame.len();
+        self.reserved_len = 0;
+        if len.wrapping_sub(1) >= self.max_len {
+            return Err(Error::new(ErrorKind::BadLength, "send"));
+        }
+        if !self.has_room(way, len) {
+            return Ok(false);
+        }
+        let Some(buffer) = self.take_buffer() else { return Ok(false) };
+        let bytes = self.buffer(buffer.id(), self.headroom);
+        // SAFETY: the buffer is this queue's and not with the card, and `len` bytes behind the
+        // headroom lie within it. It is no buffer that the caller could have a slice of.
+        unsafe { ptr::copy_nonoverlapping(frame.as_ptr(), bytes, len) };
+        if let Err(buffer) = self.start(way, buffer, self.headroom, len) {
+            self.refused(buffer);
+        }
+        Ok(true)
+    }
+
+    #[inline(never)]
+    fn send_otherwise(&mut self, frame: &[u8]) -> Result<bool, Error> {
+        self.send_by(Way::Other, frame)
     }
 
     /// By programmed I/O, or by DMA through a card's FIFO.
@@ -141,7 +166,6 @@ impl EfviTx {
                 (buffer.in_slot(slot), rc)
             }
             None => {
-                self.unpushed = true;
                 // SAFETY: registered memory that is not touched until the completion.
                 let rc = unsafe { (self.lib.vi_transmit_init)(vi, addr, len as i32, token) };
                 (buffer, rc)
@@ -155,6 +179,10 @@ impl EfviTx {
         }
         self.stats.bytes += len as u64;
         self.flights.push(flight);
+        if slot.is_some() {
+            // It rang the doorbell itself.
+            self.pushed = self.flights.sent();
+        }
         Ok(())
     }
 
@@ -162,17 +190,20 @@ impl EfviTx {
     #[cold]
     fn refused(&mut self, buffer: Buffer) {
         self.stats.queue_full += 1;
+        // There is no descriptor to push for it.
+        self.pushed += u64::from(self.pushed == self.flights.sent());
         self.flights.push_hole();
         self.put_back(buffer);
     }
 
     #[inline]
     pub(super) fn push_descriptors(&mut self) {
-        if self.unpushed {
+        let sent = self.flights.sent();
+        if self.pushed != sent && self.way != Way::Ctpio {
             // SAFETY: a live VI.
             unsafe { self.lib.transmit_push(self.vi) };
-            self.unpushed = false;
         }
+        self.pushed = sent;
     }
 }
 
@@ -202,7 +233,7 @@ impl FrameTx for EfviTx {
     #[inline]
     fn reserve(&mut self, len: usize) -> Option<&mut [u8]> {
         self.reserved_len = 0;
-        if len == 0 || len > self.max_len || !self.has_room(len) {
+        if len == 0 || len > self.max_len || !self.has_room(self.way, len) {
             return None;
         }
         let buffer = match self.reserved {
@@ -225,7 +256,7 @@ impl FrameTx for EfviTx {
             return;
         }
         if let Some(buffer) = self.reserved.take()
-            && let Err(buffer) = self.start(buffer, self.headroom, len)
+            && let Err(buffer) = self.start(self.way, buffer, self.headroom, len)
         {
             self.refused(buffer);
         }
@@ -257,23 +288,12 @@ impl FrameTx for EfviTx {
 
     #[inline]
     fn send(&mut self, frame: &[u8]) -> Result<bool, Error> {
-        let len = frame.len();
-        self.reserved_len = 0;
-        if len.wrapping_sub(1) >= self.max_len {
-            return Err(Error::new(ErrorKind::BadLength, "send"));
+        // Code of its own for each of the ways that are in a hurry.
+        match self.way {
+            Way::Plain => self.send_by(Way::Plain, frame),
+            Way::Ctpio => self.send_by(Way::Ctpio, frame),
+            Way::Other => self.send_otherwise(frame),
         }
-        if !self.has_room(len) {
-            return Ok(false);
-        }
-        let Some(buffer) = self.take_buffer() else { return Ok(false) };
-        let bytes = self.buffer(buffer.id(), self.headroom);
-        // SAFETY: the buffer is this queue's and not with the card, and `len` bytes behind the
-        // headroom lie within it. It is no buffer that the caller could have a slice of.
-        unsafe { ptr::copy_nonoverlapping(frame.as_ptr(), bytes, len) };
-        if let Err(buffer) = self.start(buffer, self.headroom, len) {
-            self.refused(buffer);
-        }
-        Ok(true)
     }
 }
 
@@ -281,11 +301,11 @@ impl BufTx for EfviTx {
     #[inline]
     fn push(&mut self, buf: Buf) -> Result<(), Buf> {
         let len = buf.len();
-        if len == 0 || len > self.max_len || !self.has_room(len) {
+        if len == 0 || len > self.max_len || !self.has_room(self.way, len) {
             return Err(buf);
         }
         let (id, offset, len) = self.cache.accept(buf)?;
-        if let Err(buffer) = self.start(self.describe(id), offset, len) {
+        if let Err(buffer) = self.start(self.way, self.describe(id), offset, len) {
             self.refused(buffer);
         }
         Ok(())
