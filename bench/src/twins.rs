@@ -94,6 +94,10 @@ twins! {
     efvi_shared_receive(*mut EfviReceive, usize);
     efvi_ring_send(*mut EfviSend, *const u8, usize, usize);
     efvi_shared_send(*mut EfviSend, *const u8, usize, usize);
+    efvi_ring_receive_same(*mut EfviReceive, usize);
+    efvi_shared_receive_same(*mut EfviReceive, usize);
+    efvi_ring_send_same(*mut EfviSend, *const u8, usize, usize);
+    efvi_shared_send_same(*mut EfviSend, *const u8, usize, usize);
     verbs_receive(*mut VerbsReceive, usize);
     verbs_send(*mut VerbsSend, *const u8, usize, usize);
 }
@@ -176,6 +180,14 @@ pub(crate) struct EfviReceive {
     pub(crate) ids: [u32; 512],
     pub(crate) frames: u64,
     pub(crate) bytes: u64,
+    pub(crate) ahead_s: i64,
+    pub(crate) end_s: u64,
+    pub(crate) malformed: u64,
+    pub(crate) ring: u32,
+    pub(crate) head: u32,
+    pub(crate) tail: u32,
+    pub(crate) posted: u32,
+    pub(crate) sync: u32,
 }
 
 /// `struct efvi_send`.
@@ -204,6 +216,13 @@ pub(crate) struct EfviSend {
     pub(crate) frames: u64,
     pub(crate) bytes: u64,
     pub(crate) completed: u64,
+    pub(crate) head: u64,
+    pub(crate) tail: u64,
+    pub(crate) unknown: u64,
+    pub(crate) lost: u32,
+    pub(crate) by_ctpio: u32,
+    pub(crate) paths: [u64; 2],
+    pub(crate) flying: [u32; 512],
 }
 
 /// `struct verbs_receive`.

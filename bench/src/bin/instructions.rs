@@ -75,7 +75,7 @@ fn run(words: &[String]) -> Result<(), String> {
         }
         // The loops of a card have seen the same frames, the one in C too.
         let first = sums.get("poll").cloned().unwrap_or_default();
-        for way in ["burst", "any", "dyn", "c-receive"] {
+        for way in ["burst", "any", "dyn", "c-receive", "c-receive-same"] {
             if sums.get(way).is_some_and(|sum| *sum != first) {
                 faults.push(format!("{card} {way} has not seen what poll has"));
             }
@@ -193,10 +193,19 @@ fn panicking_functions() -> Result<BTreeMap<String, usize>, String> {
 
 fn table(counts: &Counts) -> String {
     let get = |card: &str, way: &str| counts.get(&(card.to_owned(), way.to_owned())).copied();
-    let cell = |value: Option<f64>, base: Option<f64>| match (value, base) {
-        (Some(v), Some(b)) => format!("{v:.1} ({:.2})", v / b),
-        (Some(v), None) => format!("{v:.1}"),
-        _ => "–".into(),
+    // To C, and to C with the same duties where there is such a loop.
+    let cell = |value: Option<f64>, base: Option<f64>, same: Option<f64>| {
+        let ratio = |base: &f64| value.map(|v| format!("{:.2}", v / base));
+        let ratios: Vec<_> = [base, same].iter().flatten().filter_map(ratio).collect();
+        match value {
+            Some(v) if ratios.is_empty() => format!("{v:.1}"),
+            Some(v) => format!("{v:.1} ({})", ratios.join("; ")),
+            None => "–".into(),
+        }
+    };
+    let c = |base: Option<f64>, same: Option<f64>| match (base, same) {
+        (Some(base), Some(same)) => format!("{base:.1}; {same:.1}"),
+        _ => cell(base, None, None),
     };
     let mut text = String::from(
         "| card (simulated) | receive in C | `poll` | `AnyRx` | `burst` | `dyn` | empty `poll` | \
@@ -204,15 +213,17 @@ fn table(counts: &Counts) -> String {
     );
     for card in CARDS {
         let (receive, send) = (get(card, "c-receive"), get(card, "c-send"));
+        let receive_same = get(card, "c-receive-same");
+        let send_same = get(card, "c-send-same");
         let row = [
-            cell(receive, None),
-            cell(get(card, "poll"), receive),
-            cell(get(card, "any"), receive),
-            cell(get(card, "burst"), receive),
-            cell(get(card, "dyn"), receive),
-            cell(get(card, "idle"), None),
-            cell(send, None),
-            cell(get(card, "send"), send),
+            c(receive, receive_same),
+            cell(get(card, "poll"), receive, receive_same),
+            cell(get(card, "any"), receive, receive_same),
+            cell(get(card, "burst"), receive, receive_same),
+            cell(get(card, "dyn"), receive, receive_same),
+            cell(get(card, "idle"), None, None),
+            c(send, send_same),
+            cell(get(card, "send"), send, send_same),
             format!(
                 "{}, {}",
                 get(card, "poll-checks").unwrap_or(0.0),

@@ -45,8 +45,8 @@ pub(super) fn case(kind: Kind, way: &str, frame_bytes: usize) -> Option<Case> {
     options.path = if kind == Kind::Ring { SendPath::Dma } else { SendPath::Ctpio };
     match way {
         "send" => Some(feed::transmit(open_tx("simbench", &options).unwrap(), bytes, leave)),
-        "c-receive" => Some(receive_in_c(kind, &pool, arrive)),
-        "c-send" => Some(send_in_c(kind, &pool, bytes, leave)),
+        "c-receive" | "c-receive-same" => Some(receive_in_c(kind, way, &pool, arrive)),
+        "c-send" | "c-send-same" => Some(send_in_c(kind, way, &pool, bytes, leave)),
         _ => {
             let mut rx = open_rx("simbench", &options).unwrap();
             rx.add(&FlowSpec::ALL).unwrap();
@@ -86,7 +86,7 @@ fn vi(rxq: i32, txq: i32, flags: u64, pool: &Pool) -> (*mut ef_vi, *const u64) {
     }
 }
 
-fn receive_in_c(kind: Kind, pool: &Pool, stage: impl FnMut() + 'static) -> Case {
+fn receive_in_c(kind: Kind, way: &str, pool: &Pool, stage: impl FnMut() + 'static) -> Case {
     let lib = library();
     let (vi, dma) = vi(512, 0, EF_VI_RX_TIMESTAMPS, pool);
     // SAFETY: a live VI.
@@ -113,6 +113,14 @@ fn receive_in_c(kind: Kind, pool: &Pool, stage: impl FnMut() + 'static) -> Case 
         ids: [0; 512],
         frames: 0,
         bytes: 0,
+        ahead_s: 0,
+        end_s: u64::MAX / 1_000_000_000,
+        malformed: 0,
+        ring: capacity & !7,
+        head: 0,
+        tail: 0,
+        posted: 0,
+        sync: 0,
     };
     if kind == Kind::Ring {
         let ring = capacity & !7;
@@ -128,8 +136,16 @@ fn receive_in_c(kind: Kind, pool: &Pool, stage: impl FnMut() + 'static) -> Case 
         }
     }
     let twins = Twins::load();
-    let function =
-        if kind == Kind::Ring { twins.efvi_ring_receive } else { twins.efvi_shared_receive };
+    let function = match (kind, way) {
+        (Kind::Ring, "c-receive") => twins.efvi_ring_receive,
+        (Kind::Ring, _) => {
+            twin.ids = std::array::from_fn(|i| i as u32);
+            twin.posted = twin.ring;
+            twins.efvi_ring_receive_same
+        }
+        (Kind::Shared, "c-receive") => twins.efvi_shared_receive,
+        (Kind::Shared, _) => twins.efvi_shared_receive_same,
+    };
     Twins::case(stage, move || {
         // SAFETY: the struct as `efvi.c` has it, over a live VI.
         let n = unsafe { function(&mut twin, ROUND_RX) };
@@ -137,7 +153,13 @@ fn receive_in_c(kind: Kind, pool: &Pool, stage: impl FnMut() + 'static) -> Case 
     })
 }
 
-fn send_in_c(kind: Kind, pool: &Pool, frame: Vec<u8>, stage: impl FnMut() + 'static) -> Case {
+fn send_in_c(
+    kind: Kind,
+    way: &str,
+    pool: &Pool,
+    frame: Vec<u8>,
+    stage: impl FnMut() + 'static,
+) -> Case {
     let lib = library();
     let shared = kind == Kind::Shared;
     let (vi, dma) = vi(0, 512, if shared { EF_VI_TX_CTPIO } else { 0 }, pool);
@@ -179,9 +201,21 @@ fn send_in_c(kind: Kind, pool: &Pool, frame: Vec<u8>, stage: impl FnMut() + 'sta
         frames: 0,
         bytes: 0,
         completed: 0,
+        head: 0,
+        tail: 0,
+        unknown: 0,
+        lost: 0,
+        by_ctpio: shared.into(),
+        paths: [0; 2],
+        flying: [0; 512],
     };
     let twins = Twins::load();
-    let function = if shared { twins.efvi_shared_send } else { twins.efvi_ring_send };
+    let function = match (shared, way) {
+        (false, "c-send") => twins.efvi_ring_send,
+        (false, _) => twins.efvi_ring_send_same,
+        (true, "c-send") => twins.efvi_shared_send,
+        (true, _) => twins.efvi_shared_send_same,
+    };
     Twins::case(stage, move || {
         // SAFETY: the struct as `efvi.c` has it, over a live VI, and a frame that outlives it.
         let n = unsafe { function(&mut twin, frame.as_ptr(), frame.len(), ROUND_TX) };

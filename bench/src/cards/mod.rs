@@ -10,8 +10,19 @@ use crate::Case;
 /// Cards, as the first word of a case.
 pub const CARDS: [&str; 5] = ["efvi-ring", "efvi-shared", "verbs", "exanic", "loopback"];
 
-/// Loops, as the second: five of ours and two in C.
-pub const LOOPS: [&str; 8] = ["poll", "burst", "any", "dyn", "idle", "send", "c-receive", "c-send"];
+/// Loops, as the second: five of ours, two in C, and two in C with the duties that ours have.
+pub const LOOPS: [&str; 10] = [
+    "poll",
+    "burst",
+    "any",
+    "dyn",
+    "idle",
+    "send",
+    "c-receive",
+    "c-send",
+    "c-receive-same",
+    "c-send-same",
+];
 
 /// A case by its two words. `frame_bytes` is without check sequence. `None`: there is none.
 #[must_use]
