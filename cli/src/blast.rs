@@ -44,6 +44,7 @@ pub(crate) fn run(args: &BlastArgs, out: &Output) -> Result<(), Failure> {
     let interface = interface_of(&port);
     let setting = Setting::of(&port, interface.as_ref(), args.cpu, Strategy::low_latency());
     let origin = Origin::of(interface.as_ref());
+    let mut feed = Feed::start(args.metrics, &[&identity], out)?;
     privilege::give_up(&[port.backend()], Need::Nothing, out);
     let (_, tx, guard) = port.into_parts();
     let sender = meeting::sender(tx, &identity)?;
@@ -62,7 +63,6 @@ pub(crate) fn run(args: &BlastArgs, out: &Output) -> Result<(), Failure> {
         order.burst
     ));
 
-    let mut feed = Feed::start(args.metrics, &[&identity], out)?;
     let mut poster = feed.poster();
     let shared = Arc::new(Shared::default());
     let (cpu, mut tx, seen) = (args.cpu, sender.tx, Arc::clone(&shared));

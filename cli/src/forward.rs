@@ -59,10 +59,10 @@ pub(crate) fn run(args: &ForwardArgs, out: &Output) -> Result<(), Failure> {
     let arrow = if args.one_way { "to" } else { "and" };
     out.text(&format!("{} {arrow} {}, {how}; Ctrl-C ends it", ids[0].port, ids[1].port));
 
+    let mut feed = Feed::start(args.metrics, &[&ids[0], &ids[1]], out)?;
     privilege::give_up(&[a.backend(), b.backend()], Need::Nothing, out);
     let (a_rx, a_tx, a_guard) = a.into_parts();
     let (b_rx, b_tx, b_guard) = b.into_parts();
-    let mut feed = Feed::start(args.metrics, &[&ids[0], &ids[1]], out)?;
     let shared = Arc::new(Shared::default());
     let begun = Instant::now();
     let mut workers = Vec::new();

@@ -74,6 +74,7 @@ pub(crate) fn run(args: &PingArgs, out: &Output) -> Result<(), Failure> {
 
     let origin = Origin::of(interface.as_ref());
     let need = if args.plot.is_some() { Need::NewFiles } else { Need::Nothing };
+    let mut feed = Feed::start(args.metrics, &[&identity], out)?;
     privilege::give_up(&[port.backend()], need, out);
     let preloaded = port.preloaded.take();
     let (queues, tx, guard) = port.into_parts();
@@ -86,7 +87,6 @@ pub(crate) fn run(args: &PingArgs, out: &Output) -> Result<(), Failure> {
         }
     };
     let plan = Plan::new(args, &origin, reply.port())?;
-    let mut feed = Feed::start(args.metrics, &[&identity], out)?;
     let shared = Arc::new(Shared::default());
     let (samples, arrived) = rtrb::RingBuffer::new(SAMPLES);
     let client = Client::new(plan, queues, tx, samples, Arc::clone(&shared), feed.poster());

@@ -79,7 +79,17 @@ impl Kind {
 
 /// Can a drawing of this name be made? Asked before anything is measured.
 pub(crate) fn check(path: Option<&Path>) -> Result<(), Failure> {
-    path.map_or(Ok(()), |path| Kind::of(path).map(|_| ()))
+    let Some(path) = path else { return Ok(()) };
+    Kind::of(path)?;
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+    match dir.map(std::fs::metadata) {
+        Some(Ok(dir)) if dir.is_dir() => Ok(()),
+        Some(_) => {
+            let what = format!("--plot {}: there is no such directory", path.display());
+            Err(Failure::usage(what).remedy("name one that is there"))
+        }
+        None => Ok(()),
+    }
 }
 
 /// Draws the panels below each other.

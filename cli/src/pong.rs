@@ -61,6 +61,7 @@ pub(crate) fn run(args: &PongArgs, out: &Output) -> Result<(), Failure> {
     out.text(&setting.render(&identity.port, out.paint()));
     out.text(&format!("answering what comes to {}; Ctrl-C ends it", args.on));
     let origin = Origin::of(interface.as_ref());
+    let mut feed = Feed::start(args.metrics, &[&identity], out)?;
     privilege::give_up(&[port.backend()], Need::Nothing, out);
     let (queues, tx, guard) = port.into_parts();
     let tx = meeting::sender(tx, &identity)?.tx;
@@ -68,7 +69,6 @@ pub(crate) fn run(args: &PongArgs, out: &Output) -> Result<(), Failure> {
     for queue in queues {
         events.add(queue, ()).map_err(Failure::usage)?;
     }
-    let mut feed = Feed::start(args.metrics, &[&identity], out)?;
     let poster = feed.poster();
     let shared = Arc::new(Shared::default());
     let responder =

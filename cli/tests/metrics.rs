@@ -114,6 +114,9 @@ fn senders_show_what_they_send() {
     let file = dir.path("in.pcap");
     write_pcap(&file, &mixed_frames(100, 60));
     lab.in_a(|| {
+        // Ports that take a right are bound before rights are given up.
+        let low = json(&["blast", "udp:lo", "-c", "1", "--metrics", "127.0.0.1:80"]);
+        assert_eq!(low.code, Some(0), "{low:?}");
         let blast = ["blast", "udp:lo", "--pps", "500"];
         let replay =
             ["replay", &file, "-o", "afpacket:lo", "--speed", "pps=500", "--times", "9999"];

@@ -200,6 +200,8 @@ fn wrong_arguments_get_one_line() {
         (&["ping", "lo", "--size", "100:60:5"], "range"),
         (&["ping", "lo", "--pps", "0"], "--pps"),
         (&["ping", "lo", "--plot", "x.gif"], ".png"),
+        (&["ping", "lo", "--plot", "/no/such/x.png"], "directory"),
+        (&["ping", "lo", "--tx", "fast"], "preload"),
         (&["ping", "lo", "--loop", "throughput"], "--loop"),
         (&["ping", "udp:lo", "--to", "239.1.1.1:0"], "port 0"),
         (&["ping", "udp:lo", "--size", "70000"], "70000"),
