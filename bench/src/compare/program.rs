@@ -274,13 +274,17 @@ impl Running {
     /// It does not end, or fails.
     pub fn stop(mut self) -> Result<String, String> {
         match self.quit.clone() {
-            // SAFETY: our own child, which has not been waited for.
-            Quit::Signal(signal) => unsafe {
-                libc::kill(self.child.id() as i32, signal);
-            },
+            Quit::Signal(signal) => self.signal(signal),
             Quit::Line(line) => self.tell(&line)?,
         }
         self.finish(PATIENCE)
+    }
+
+    /// To it and to those that it has started: it leads a group of its own.
+    fn signal(&self, signal: i32) {
+        // SAFETY: our own child's group; the child has not been waited for, so its number is not
+        // another's yet.
+        unsafe { libc::kill(-(self.child.id() as i32), signal) };
     }
 
     fn finish(&mut self, patience: Duration) -> Result<String, String> {
@@ -311,7 +315,10 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let _ = self.child.kill();
+        // No group without a leader is left behind; where it has ended, there is nobody to hear.
+        if self.child.try_wait().is_ok_and(|status| status.is_none()) {
+            self.signal(libc::SIGKILL);
+        }
         let _ = self.child.wait();
     }
 }

@@ -2,6 +2,7 @@
 
 mod forward;
 mod idle;
+mod knobs;
 mod receive;
 mod transmit;
 
@@ -19,6 +20,7 @@ pub fn all() -> Vec<Case> {
     cases.extend(transmit::cases());
     cases.extend(forward::cases());
     cases.extend(idle::cases());
+    cases.extend(knobs::cases());
     cases
 }
 

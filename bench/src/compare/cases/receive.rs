@@ -23,7 +23,7 @@ pub(super) fn cases() -> Vec<Case> {
     vec![afxdp(), afpacket(), udp()]
 }
 
-fn columns() -> Vec<Column> {
+pub(super) fn columns() -> Vec<Column> {
     vec![
         Column::new("mpps", "Mpps", 2),
         Column::new("lost", "lost %", 1),
@@ -98,7 +98,7 @@ fn loop_of(
 }
 
 /// Our own loop on a port.
-fn ours(name: &'static str, to: &'static str, uri: &'static str) -> Contender {
+pub(super) fn ours(name: &'static str, to: &'static str, uri: &'static str) -> Contender {
     loop_of(name, Class::Ours, to, move || {
         Ok(vec![peers::ours("loops")?, "receive".into(), uri.into()])
     })

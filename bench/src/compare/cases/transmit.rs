@@ -54,7 +54,7 @@ fn program(words: impl IntoIterator<Item = impl Into<String>>) -> Program {
     Program::new(Side::A, MEASURED_CPU, words)
 }
 
-fn ours(name: &'static str, uri: &'static str) -> Contender {
+pub(super) fn ours(name: &'static str, uri: &'static str) -> Contender {
     sender(name, Class::Ours, move |load| {
         let loops = peers::ours("loops")?;
         Ok(program([loops, "send".into(), uri.into(), load.word()]))
