@@ -4,7 +4,7 @@
 #   tests/trust.sh short        what ci.sh runs, about two minutes
 #   tests/trust.sh long         everything, hours
 #   tests/trust.sh PART ...     miri loom asan tsan valgrind fuzz differential conservation soak
-#                               features pairs minimal docs deny api api-renew mutants
+#                               features pairs minimal docs deny api api-renew mutants faults
 #
 # What a machine cannot do is skipped with the reason. FUZZ_SECONDS (60), DIFFERENTIAL_SECONDS
 # (3600), FRAMES (1000000; of soak 1000000000).
@@ -167,6 +167,12 @@ part_mutants() {
     --file 'common/src/flow/*.rs' --file 'common/src/packet/*.rs' --test-package linerate-common --timeout 60
 }
 
+# Every system call of sessions and commands, with every error (cargo test tries a part of them).
+part_faults() {
+  LINERATE_FAULTS=all cargo test --quiet -p linerate --features full --test faults -- --nocapture
+  LINERATE_FAULTS=all cargo test --quiet -p linerate-cli --test faults -- --nocapture
+}
+
 case ${1:-} in
   short)
     for part in features api deny loom miri; do
@@ -174,7 +180,7 @@ case ${1:-} in
       case $part in loom) part_loom 2;; miri) part_miri 1;; *) "part_$part";; esac
     done ;;
   long)
-    for part in pairs minimal docs deny api miri loom asan tsan valgrind differential conservation fuzz; do
+    for part in pairs minimal docs deny api miri loom asan tsan valgrind faults differential conservation fuzz; do
       say "$part"; "part_$part"
     done ;;
   "") sed -n '2,10p' "$0"; exit 2;;
