@@ -2,7 +2,7 @@
 //!
 //! # For application authors
 //!
-//! Three ways to read the same window, from fastest to most flexible:
+//! Ways to read the same window, from fastest to most flexible:
 //!
 //! ```
 //! use linerate_common::{Error, FrameRx, FrameRxExt};
@@ -18,6 +18,13 @@
 //! fn longest(rx: &mut dyn FrameRx) -> Result<usize, Error> {
 //!     let burst = rx.burst(64)?;
 //!     Ok(burst.iter().map(|f| f.bytes.len()).max().unwrap_or(0))
+//! }
+//!
+//! // The closure form again, of a queue whose kind is only known at run time.
+//! fn total(rx: &mut dyn FrameRx) -> Result<usize, Error> {
+//!     let mut bytes = 0;
+//!     rx.poll_dyn(64, &mut |frame| bytes += frame.bytes.len())?;
+//!     Ok(bytes)
 //! }
 //!
 //! // The primitives, for loops that need to hold the queue itself.
@@ -39,6 +46,7 @@
 //! * Override [`FrameRx::poll`] with a loop that visits and recycles in one pass, and publish
 //!   indices after it. When the closure panics, the frames it had not reached are recycled with
 //!   the rest by the next `acquire`: a window is delivered at most once.
+//! * Give [`FrameRx::poll_dyn`] the same loop: `self.poll(max, f)`.
 //! * Run the conformance suite.
 
 use crate::buf::Buf;
@@ -85,6 +93,23 @@ pub trait FrameRx {
     /// The queue as something to sleep on, where the backend can (ExaNIC cannot).
     fn waitable(&mut self) -> Option<&mut dyn Waitable> {
         None
+    }
+
+    /// [`poll`](Self::poll) for `dyn FrameRx`: the same fused loop, where the backend has one,
+    /// with one call through `f` a frame.
+    ///
+    /// For backend authors: give it `self.poll(max, f)`. Without that it opens a window.
+    ///
+    /// # Errors
+    ///
+    /// As [`acquire`](Self::acquire).
+    fn poll_dyn(&mut self, max: usize, f: &mut dyn FnMut(RxFrame<'_>)) -> Result<usize, Error> {
+        let n = self.acquire(max)?;
+        for i in 0..n {
+            f(self.frame(i));
+        }
+        self.release();
+        Ok(n)
     }
 
     /// Shows each waiting frame to `f`, at most `max`, and recycles them; returns how many.

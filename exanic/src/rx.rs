@@ -373,7 +373,9 @@ impl ExanicRx {
 
     #[inline]
     fn bytes(&self, at: usize, len: usize) -> &[u8] {
-        let words = &self.arena[at..at + len.div_ceil(8)];
+        // Always all of them: `get` only keeps a panic out of the hot path.
+        let words = self.arena.get(at..).unwrap_or_default();
+        let len = len.min(8 * words.len());
         // SAFETY: initialised words seen as bytes, no more of them than there are.
         unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), len) }
     }
@@ -457,6 +459,10 @@ impl FrameRx for ExanicRx {
             }
         }
         Ok((self.stats.frames - before) as usize)
+    }
+
+    fn poll_dyn(&mut self, max: usize, f: &mut dyn FnMut(RxFrame<'_>)) -> Result<usize, Error> {
+        self.poll(max, f)
     }
 }
 

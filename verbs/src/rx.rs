@@ -445,6 +445,10 @@ impl FrameRx for VerbsRx {
         drop(turn);
         Ok((self.stats.frames - before) as usize)
     }
+
+    fn poll_dyn(&mut self, max: usize, f: &mut dyn FnMut(RxFrame<'_>)) -> Result<usize, Error> {
+        self.poll(max, f)
+    }
 }
 
 /// After a completion that was no frame: is there patience for more?

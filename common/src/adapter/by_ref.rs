@@ -35,9 +35,12 @@ impl<R: FrameRx> FrameRx for &mut R {
     fn poll<F: FnMut(RxFrame<'_>)>(&mut self, max: usize, f: F) -> Result<usize, Error> {
         (**self).poll(max, f)
     }
+    fn poll_dyn(&mut self, max: usize, f: &mut dyn FnMut(RxFrame<'_>)) -> Result<usize, Error> {
+        (**self).poll_dyn(max, f)
+    }
 }
 
-/// For `Box<dyn FrameRx>`: `poll` goes through `acquire`, `frame` and `release`.
+/// For `Box<dyn FrameRx>` too, so `poll` goes through [`FrameRx::poll_dyn`].
 impl<R: FrameRx + ?Sized> FrameRx for Box<R> {
     #[inline]
     fn acquire(&mut self, max: usize) -> Result<usize, Error> {
@@ -60,6 +63,13 @@ impl<R: FrameRx + ?Sized> FrameRx for Box<R> {
     }
     fn waitable(&mut self) -> Option<&mut dyn Waitable> {
         (**self).waitable()
+    }
+    #[inline]
+    fn poll<F: FnMut(RxFrame<'_>)>(&mut self, max: usize, mut f: F) -> Result<usize, Error> {
+        (**self).poll_dyn(max, &mut f)
+    }
+    fn poll_dyn(&mut self, max: usize, f: &mut dyn FnMut(RxFrame<'_>)) -> Result<usize, Error> {
+        (**self).poll_dyn(max, f)
     }
 }
 
@@ -94,5 +104,26 @@ impl<T: FrameTx + ?Sized> FrameTx for &mut T {
     #[inline]
     fn send(&mut self, frame: &[u8]) -> Result<bool, Error> {
         (**self).send(frame)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::loopback::{self, Options};
+
+    #[test]
+    fn a_boxed_queue_runs_its_own_loop() {
+        let (mut tx, rx) = loopback::pair(&Options::default()).unwrap();
+        let mut rx: Box<dyn FrameRx> = Box::new(rx);
+        for i in 0..200_u8 {
+            assert!(tx.send(&[i; 60]).unwrap());
+        }
+        tx.kick().unwrap();
+        // More than a window holds, so no window was opened.
+        let mut seen = Vec::new();
+        assert_eq!(rx.poll(100, |frame| seen.push(frame.bytes[0])).unwrap(), 100);
+        assert_eq!(rx.poll_dyn(200, &mut |frame| seen.push(frame.bytes[0])).unwrap(), 100);
+        assert!(seen.into_iter().eq(0..200) && rx.is_empty());
     }
 }

@@ -24,6 +24,17 @@ struct Shared<T> {
     entries: Box<[UnsafeCell<MaybeUninit<T>>]>,
 }
 
+impl<T> Shared<T> {
+    /// The entry at a freely running index.
+    #[inline(always)]
+    fn cell(&self, index: usize) -> &UnsafeCell<MaybeUninit<T>> {
+        let mask = self.entries.len() - 1;
+        // SAFETY: `ring` made at least one, and what is masked with the last index is no more
+        // than that.
+        unsafe { self.entries.get_unchecked(index & mask) }
+    }
+}
+
 // SAFETY: an entry is written by the producer while it is outside head..tail and read by the
 // consumer while it is inside; the Release store and Acquire load of the index that moves it
 // order the two. `Producer` and `Consumer` exist once each and take `&mut self` to move theirs.
@@ -59,7 +70,7 @@ impl<T: Copy + Send> Producer<T> {
                 return false;
             }
         }
-        let cell = &self.shared.entries[self.tail & (slots - 1)];
+        let cell = self.shared.cell(self.tail);
         // SAFETY: the entry is outside head..tail, so it is ours (see `Sync` above).
         cell.with_mut(|place| unsafe { (*place).write(entry) });
         self.tail = self.tail.wrapping_add(1);
@@ -114,7 +125,7 @@ impl<T: Copy + Send> Consumer<T> {
         if self.cached() == 0 {
             return None;
         }
-        let cell = &self.shared.entries[self.head & (self.shared.entries.len() - 1)];
+        let cell = self.shared.cell(self.head);
         // SAFETY: the entry is inside head..tail, so it was written and is not written again
         // before `publish` moves the head past it (see `Sync` above). `T: Copy`: reading it
         // leaves nothing behind to drop.

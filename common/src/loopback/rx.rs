@@ -101,18 +101,24 @@ impl LoopRx {
         debug_assert!(posted, "more buffers than ring slots");
     }
 
-    /// The next frame that a rule wants, with its bytes in buffer `id`.
-    #[inline]
+    /// The next frame, of those that a rule wants if there are rules.
+    #[inline(always)]
     fn next_wanted(&mut self) -> Option<Shown> {
+        if !self.rules.is_empty() {
+            return self.next_matching();
+        }
+        let a = self.arrived.next()?;
+        let meta = RxMeta { ts_ns: a.ts_ns, flags: a.flags, ..RxMeta::plain(a.len as usize) };
+        Some(Shown { id: a.id, meta })
+    }
+
+    #[cold]
+    fn next_matching(&mut self) -> Option<Shown> {
         while let Some(a) = self.arrived.next() {
-            let mut meta =
-                RxMeta { ts_ns: a.ts_ns, flags: a.flags, ..RxMeta::plain(a.len as usize) };
-            if self.rules.is_empty() {
-                return Some(Shown { id: a.id, meta });
-            }
             let bytes = self.bytes(a.id, a.len as usize);
             if let Some((rule, _)) = self.rules.iter().find(|(_, flow)| flow.matches(bytes)) {
-                meta.mark = rule.0;
+                let plain = RxMeta::plain(a.len as usize);
+                let meta = RxMeta { ts_ns: a.ts_ns, flags: a.flags, mark: rule.0, ..plain };
                 return Some(Shown { id: a.id, meta });
             }
             self.stats.filtered += 1;
@@ -151,8 +157,10 @@ impl FrameRx for LoopRx {
             && let Some(shown) = self.next_wanted()
         {
             self.count(&shown.meta);
-            self.window[self.len] = shown;
-            self.len += 1;
+            if let Some(place) = self.window.get_mut(self.len) {
+                *place = shown;
+                self.len += 1;
+            }
         }
         self.arrived.publish();
         if self.len == 0 {
@@ -183,7 +191,9 @@ impl FrameRx for LoopRx {
             // An empty poll writes nothing: the line of the index stays with the sender.
             return;
         }
-        for i in 0..std::mem::take(&mut self.len) {
+        let shown = std::mem::take(&mut self.len);
+        // As many as there are: the bound is one that the compiler sees, too.
+        for i in 0..shown.min(MAX_BURST) {
             if self.taken >> i & 1 == 0 {
                 self.post(self.window[i].id);
             }
@@ -228,6 +238,10 @@ impl FrameRx for LoopRx {
             rx.rx.post(shown.id);
         }
         Ok(visited)
+    }
+
+    fn poll_dyn(&mut self, max: usize, f: &mut dyn FnMut(RxFrame<'_>)) -> Result<usize, Error> {
+        self.poll(max, f)
     }
 }
 

@@ -87,6 +87,15 @@ impl LoopTx {
         self.frames.pool()
     }
 
+    /// The slot of frame `number`, as the three counts go.
+    #[inline(always)]
+    fn slot(&mut self, number: u64) -> &mut Slot {
+        let mask = self.slots.len() - 1;
+        // SAFETY: `port` makes at least two, and what is masked with the last index is no more
+        // than that.
+        unsafe { self.slots.get_unchecked_mut(number as usize & mask) }
+    }
+
     fn free_slots(&self) -> usize {
         self.slots.len() - (self.committed - self.reaped) as usize
     }
@@ -118,8 +127,8 @@ impl LoopTx {
 
     #[inline]
     fn enqueue(&mut self, id: u32, off: usize, len: usize) {
-        let at = self.committed as usize & (self.slots.len() - 1);
-        self.slots[at] = Slot { id, off: off as u32, len: len as u32, ts_ns: NO_TS, failed: false };
+        *self.slot(self.committed) =
+            Slot { id, off: off as u32, len: len as u32, ts_ns: NO_TS, failed: false };
         self.committed += 1;
         self.stats.frames += 1;
         self.stats.bytes += len as u64;
@@ -213,8 +222,7 @@ impl FrameTx for LoopTx {
     fn kick(&mut self) -> Result<(), Error> {
         if self.rx_gone() {
             while self.kicked < self.committed {
-                let at = self.kicked as usize & (self.slots.len() - 1);
-                self.slots[at].failed = true;
+                self.slot(self.kicked).failed = true;
                 self.stats.failed += 1;
                 self.kicked += 1;
             }
@@ -225,9 +233,10 @@ impl FrameTx for LoopTx {
         }
         let ts_ns = if self.stamps { now_ns() } else { NO_TS };
         while self.kicked < self.committed {
-            let at = self.kicked as usize & (self.slots.len() - 1);
-            self.slots[at].ts_ns = ts_ns;
-            self.transmit(self.slots[at]);
+            let slot = self.slot(self.kicked);
+            slot.ts_ns = ts_ns;
+            let slot = *slot;
+            self.transmit(slot);
             self.kicked += 1;
         }
         self.posted.publish();
@@ -264,7 +273,7 @@ impl TxStamps for LoopTx {
     fn reap_with(&mut self, f: &mut dyn FnMut(TxStamp)) -> usize {
         let n = self.kicked - self.reaped;
         while self.reaped < self.kicked {
-            let slot = self.slots[self.reaped as usize & (self.slots.len() - 1)];
+            let slot = *self.slot(self.reaped);
             // Before `f`: if it panics, this frame is not reaped a second time.
             let seq = self.reaped;
             self.reaped += 1;

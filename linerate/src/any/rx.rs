@@ -211,16 +211,12 @@ impl FrameRx for AnyRx {
             Self::Verbs(q) => (**q).poll(max, f),
             #[cfg(feature = "exanic")]
             Self::Exanic(q) => (**q).poll(max, f),
-            // Behind a `dyn` there is no fused loop to call.
-            Self::Custom(q) => {
-                let n = q.acquire(max)?;
-                for i in 0..n {
-                    f(q.frame(i));
-                }
-                q.release();
-                Ok(n)
-            }
+            Self::Custom(q) => q.poll_dyn(max, &mut f),
         }
+    }
+
+    fn poll_dyn(&mut self, max: usize, f: &mut dyn FnMut(RxFrame<'_>)) -> Result<usize, Error> {
+        self.poll(max, f)
     }
 }
 
