@@ -2,7 +2,7 @@
 
 use std::mem::MaybeUninit;
 
-use libc::c_int;
+use libc::{c_int, c_void};
 use linerate_efvi_sys::check::{self, Mismatch};
 use linerate_efvi_sys::inject::{Setup, make_vi, unmake_vi};
 use linerate_efvi_sys::*;
@@ -68,6 +68,9 @@ unsafe extern "C" fn ctpio(_: *mut ef_vi, _: usize, _: *const libc::iovec, _: c_
 unsafe extern "C" fn fallback(_: *mut ef_vi, _: ef_addr, _: usize, _: ef_request_id) -> c_int {
     0
 }
+unsafe extern "C" fn stamp(_: *mut ef_vi, _: *const c_void, _: *mut ef_precisetime) -> c_int {
+    0
+}
 unsafe extern "C" fn many(_: *const ef_vi, _: c_int) -> c_int {
     0
 }
@@ -95,6 +98,7 @@ fn setup() -> Setup {
             transmit: Some(send),
             transmitv_init: Some(sendv),
             transmit_push: Some(nop),
+            receive_get_timestamp: Some(stamp),
             transmitv_ctpio: Some(ctpio),
             transmit_ctpio_fallback: Some(fallback),
             eventq_has_many_events: Some(many),
@@ -138,6 +142,8 @@ fn a_vi_whose_fields_are_elsewhere_is_refused() {
     assert_eq!(verdict(|s| s.rxq_mask = 500), Err(Mismatch::Field("vi_rxq.mask")));
     assert_eq!(verdict(|s| s.txq_mask = 0x1_0000), Err(Mismatch::Field("vi_txq.mask")));
     assert_eq!(verdict(|s| s.nic_type.arch = 9), Err(Mismatch::Field("nic_type")));
+    let refused = verdict(|s| s.ops.receive_get_timestamp = None);
+    assert_eq!(refused, Err(Mismatch::Field("ops.receive_get_timestamp")));
     assert_eq!(verdict(|s| s.ops.eventq_poll = None), Err(Mismatch::Field("ops.eventq_poll")));
 }
 
