@@ -1,6 +1,6 @@
-//! Frames from the kernel: `generate INTERFACE TO-MAC BYTES|imix SECONDS`.
+//! Frames from the kernel: `generate INTERFACE TO-MAC BYTES|imix SECONDS [PPS]`.
 //!
-//! UDP to the lab's receiver, numbered, as fast as the kernel makes them. Says how many in words
+//! UDP to the lab's receiver, numbered, as fast as the kernel makes them or PPS a second. Says how many in words
 //! of `name=value`.
 
 use std::process::ExitCode;
@@ -22,8 +22,14 @@ fn main() -> ExitCode {
 }
 
 fn run(words: &[String]) -> Result<(), String> {
+    let (words, pps) = match words {
+        [four @ .., pps] if words.len() == 5 => {
+            (four, Some(pps.parse().map_err(|_| "no number of frames a second")?))
+        }
+        _ => (words, None),
+    };
     let [interface, to, bytes, seconds] = words else {
-        return Err("INTERFACE TO-MAC BYTES|imix SECONDS".into());
+        return Err("INTERFACE TO-MAC BYTES|imix SECONDS [PPS]".into());
     };
     let bytes = match bytes.as_str() {
         "imix" => Bytes::Mix,
@@ -34,7 +40,7 @@ fn run(words: &[String]) -> Result<(), String> {
     let mac: Vec<u8> = to.split(':').filter_map(|byte| u8::from_str_radix(byte, 16).ok()).collect();
     let mac: [u8; 6] = mac.try_into().map_err(|_| "no MAC address")?;
     let frame = udp_frame(longest, VA, (mac, VB.ip), 9000);
-    let generator = Generator::new(interface, frame, bytes).map_err(|e| e.to_string())?;
+    let generator = Generator::new(interface, frame, bytes, pps).map_err(|e| e.to_string())?;
     alarm(seconds).map_err(|e| e.to_string())?;
     let sent = generator.run().map_err(|e| format!("live frames: {e} (Linux 5.18 has them)"))?;
     println!("frames={} mpps={} seconds={}", sent.frames, sent.rate / 1e6, sent.seconds);

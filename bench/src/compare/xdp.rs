@@ -58,6 +58,9 @@ const fn store64(dst: u8, off: i16, src: u8) -> u64 {
 const fn call(helper: i32) -> u64 {
     op(0x85, 0, 0, 0, helper)
 }
+const fn shift_left(dst: u8, imm: i32) -> u64 {
+    op(0x67, dst, 0, 0, imm)
+}
 const EXIT: u64 = op(0x95, 0, 0, 0, 0);
 const LOOKUP: i32 = 1;
 const KTIME: i32 = 5;
@@ -257,29 +260,59 @@ pub struct Sent {
     pub seconds: f64,
 }
 
+/// Frames of a paced generator that may follow one another at once.
+pub const CATCH_UP: i32 = 128;
+
 /// A program that numbers the frames of a test run and redirects them into an interface.
 #[derive(Debug)]
 pub struct Generator {
-    /// Frames so far, time of the first, time of a late one, number of that one.
-    cell: Cell<4>,
+    /// Frames so far, time of the first, time of a late one, number of that one, and when the next
+    /// is due, in 256ths of a ns.
+    cell: Cell<5>,
     program: OwnedFd,
     frame: Vec<u8>,
 }
 
 impl Generator {
     /// Sends copies of `frame` into `interface`. With [`Bytes::Mix`] it must be as long as the
-    /// longest of the mix.
+    /// longest of the mix. `pps`: not more than so many a second; what was missed for want of the
+    /// CPU is made up for by at most [`CATCH_UP`] frames.
     ///
     /// # Errors
     ///
     /// No such interface, or the kernel refuses the program.
-    pub fn new(interface: &str, frame: Vec<u8>, bytes: Bytes) -> io::Result<Self> {
+    pub fn new(
+        interface: &str,
+        frame: Vec<u8>,
+        bytes: Bytes,
+        pps: Option<f64>,
+    ) -> io::Result<Self> {
         const ABORTED: i32 = 0;
         let cell = Cell::new()?;
         // r6: context, r7: cell, r8: number of the frame.
         let mut program = vec![mov(6, 1)];
         program.extend(cell.lookup(ABORTED));
-        program.extend([mov(7, 0), load64(8, 7, 0), mov(1, 8), add(1, 1), store64(7, 0, 1)]);
+        program.push(mov(7, 0));
+        if let Some(pps) = pps {
+            const DROP: i32 = 1;
+            let gap = (256e9 / pps).clamp(1.0, 256e6) as i32;
+            program.extend([
+                call(KTIME),
+                shift_left(0, 8),
+                load64(1, 7, 32),
+                // Due? Otherwise the frame is none.
+                op(0xbd, 1, 0, 2, 0),
+                set(0, DROP),
+                EXIT,
+                mov(2, 0),
+                add(2, -gap.saturating_mul(CATCH_UP)),
+                add(1, gap),
+                op(0x3d, 1, 2, 1, 0),
+                mov(1, 2),
+                store64(7, 32, 1),
+            ]);
+        }
+        program.extend([load64(8, 7, 0), mov(1, 8), add(1, 1), store64(7, 0, 1)]);
         // The clock costs more than the rest: read every 4096th frame.
         program.extend([
             mov(1, 8),
@@ -346,7 +379,7 @@ impl Generator {
             batch_size: u32,
             rest: u32,
         }
-        self.cell.set([0; 4])?;
+        self.cell.set([0; 5])?;
         let bytes = self.frame.len() as u32;
         let context: [u32; 6] = [0, bytes, 0, 0, 0, 0];
         let mut attr = Attr {
@@ -374,7 +407,7 @@ impl Generator {
             Err(e) if e.kind() != io::ErrorKind::Interrupted => return Err(e),
             _ => {}
         }
-        let [frames, first, late, number] = self.cell.get()?;
+        let [frames, first, late, number, _] = self.cell.get()?;
         let rate = number as f64 * 1e9 / late.saturating_sub(first).max(1) as f64;
         Ok(Sent { frames, rate, seconds: frames as f64 / rate.max(1.0) })
     }

@@ -1,8 +1,11 @@
 //! What is compared.
 
+mod capture;
 mod forward;
+mod grow;
 mod idle;
 mod knobs;
+mod ping;
 mod receive;
 mod transmit;
 
@@ -21,6 +24,9 @@ pub fn all() -> Vec<Case> {
     cases.extend(forward::cases());
     cases.extend(idle::cases());
     cases.extend(knobs::cases());
+    cases.extend(ping::cases());
+    cases.extend(capture::cases());
+    cases.extend(grow::cases());
     cases
 }
 

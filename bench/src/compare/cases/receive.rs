@@ -52,10 +52,21 @@ pub(super) fn generate(
     load: &Load,
     to: &str,
 ) -> Result<std::collections::BTreeMap<String, f64>, String> {
+    generate_at(ground, load, to, None)
+}
+
+/// As [`generate`], at a rate.
+pub(super) fn generate_at(
+    ground: &Ground<'_>,
+    load: &Load,
+    to: &str,
+    pps: Option<f64>,
+) -> Result<std::collections::BTreeMap<String, f64>, String> {
     let mac = if to == "vb" { mac_text(VB.mac) } else { "02:00:00:00:20:00".into() };
     let seconds = ground.time.as_secs_f64().to_string();
     let program = peers::ours("generate")?;
-    let words_of = [program, VA.interface.into(), mac, load.word(), seconds];
+    let mut words_of = vec![program, VA.interface.into(), mac, load.word(), seconds];
+    words_of.extend(pps.map(|pps| pps.to_string()));
     let said =
         Program::new(Side::A, LOAD_CPU, words_of).says_nothing().start(ground.lab)?.wait()?;
     let all = words(&said).into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
