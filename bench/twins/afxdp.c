@@ -181,8 +181,12 @@ static void open_xsk(struct xsk *x, const char *name, const struct xsk *from)
 	map_ring(x->fd, &x->tx, &at.tx, XDP_PGOFF_TX_RING, sizeof(struct xdp_desc));
 	map_ring(x->fd, &x->fill, &at.fr, XDP_UMEM_PGOFF_FILL_RING, sizeof(uint64_t));
 	map_ring(x->fd, &x->completion, &at.cr, XDP_UMEM_PGOFF_COMPLETION_RING, sizeof(uint64_t));
-	if (bind(x->fd, (struct sockaddr *)&to, sizeof to))
-		fail("bind");
+	/* The socket of a program that has just ended may not be gone yet. */
+	for (int i = 0; bind(x->fd, (struct sockaddr *)&to, sizeof to); i++) {
+		if (errno != EBUSY || i == 100)
+			fail("bind");
+		usleep(20000);
+	}
 }
 
 /* Lends the first frames to the kernel. */

@@ -29,6 +29,8 @@ const GROUP: usize = 64;
 const STAMP_PATIENCE_NS: u64 = 2_000_000;
 /// Answers taken in one turn.
 const BURST: usize = 32;
+/// Looks for an answer without looking at the clock, where nothing else is to be done.
+const LOOKS: usize = 32;
 
 /// What the main thread sees and says.
 #[derive(Debug, Default)]
@@ -254,9 +256,16 @@ impl Client {
                 self.kick(0)?;
                 self.tx.reap()?;
             }
-            let came = self.receive(run)?;
+            let mut came = self.receive(run)?;
+            if self.plan.gap_ns.is_none() && !self.plan.sleeps {
+                let mut looks = 0;
+                while came == 0 && looks < LOOKS {
+                    came = self.receive(run)?;
+                    looks += 1;
+                }
+            }
             self.collect_stamps();
-            self.settle(run);
+            self.settle(run, now);
             if !over {
                 self.load_ahead(run, sent)?;
             }
@@ -384,9 +393,9 @@ impl Client {
         }
     }
 
-    /// Hands on what is answered and gives up what is overdue, in the order of sending.
-    fn settle(&mut self, run: Run) {
-        let now = run.now_ns();
+    /// Hands on what is answered and gives up what is overdue, in the order of sending. `now` may
+    /// be a little early.
+    fn settle(&mut self, run: Run, now: u64) {
         while let Some(front) = self.pending.front() {
             let overdue = now.saturating_sub(front.due_ns) > self.plan.timeout_ns;
             let ready = match front.answer {

@@ -28,6 +28,8 @@ const MORE_TRIALS: usize = 3;
 const CLOSE: f64 = 1.04;
 /// Frames that a program may still have to get when the generator has ended.
 const SETTLE: Duration = Duration::from_millis(60);
+/// Fewer frames tell no rate.
+const FEW: f64 = 10_000.0;
 /// The room that a trial must find.
 const ROOM: u64 = 6 << 30;
 
@@ -257,8 +259,14 @@ fn trial(
     if size as f64 <= got * load.longest() as f64 {
         return Err(format!("{got} frames are not in a file of {size} bytes"));
     }
+    if sent["frames"] < FEW {
+        return Err(format!("the generator was kept from its CPU: {} frames", sent["frames"]));
+    }
+    let share = got / sent["frames"];
+    let asked = pps.map_or("all".into(), |pps| format!("{:.3}", pps / 1e6));
     let rate = Rate { pps: sent["frames"] / sent["seconds"], bytes: size as f64 / got };
-    Ok((rate, got / sent["frames"]))
+    eprintln!("      {asked} asked, {:.3} Mpps sent, {share:.6} in the file", rate.pps / 1e6);
+    Ok((rate, share))
 }
 
 /// The number in front of `label`, where that occurs last.

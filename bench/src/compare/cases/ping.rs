@@ -87,11 +87,19 @@ fn count(spins: bool) -> String {
     if spins { SPINNING } else { BLOCKING }.to_string()
 }
 
-fn linerate(name: &'static str, backend: &'static str, spins: bool) -> Contender {
+fn linerate(name: &'static str, port: &'static str, spins: bool) -> Contender {
     Contender::new(name, Class::Ours, move |ground, _| {
         let command = peers::ours("linerate")?;
         let there = format!("{}:{PORT}", ip_text(VA.ip));
-        let to = if backend == "udp" { vec![] } else { vec!["--dst-mac".into(), mac_text(VA.mac)] };
+        // A UDP socket chooses the port that it sends from: answers must go elsewhere.
+        let reply = ["--reply".to_owned(), format!("{}:{}", ip_text(VB.ip), PORT + 1)];
+        let (to, from) = if port == "udp" {
+            (reply.to_vec(), reply.to_vec())
+        } else {
+            (vec!["--dst-mac".into(), mac_text(VA.mac)], vec![])
+        };
+        let (backend, options) = port.split_once('?').unwrap_or((port, ""));
+        let on = |interface| format!("{backend}:{interface}?{options}");
         let strategy = if spins { "low-latency" } else { "blocking" };
         let program = |side, cpu, words_of: &[&str], more: &[String]| {
             let mut all: Vec<String> = vec![command.clone()];
@@ -101,8 +109,8 @@ fn linerate(name: &'static str, backend: &'static str, spins: bool) -> Contender
             all.extend_from_slice(more);
             Program::new(side, cpu, all).ready_at("\"final\":false")
         };
-        let at = format!("{backend}:{}", VA.interface);
-        let pong = program(Side::A, LOAD_CPU, &["pong", &at, "--on", &there], &[])
+        let at = on(VA.interface);
+        let pong = program(Side::A, LOAD_CPU, &["pong", &at, "--on", &there], &from)
             .on_all_cpus()
             .quit_by(Quit::Signal(libc::SIGINT))
             .start(ground.lab)?;
