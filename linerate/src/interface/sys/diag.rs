@@ -24,7 +24,7 @@ pub(in crate::interface) fn xdp_sockets() -> Option<Vec<XdpSocket>> {
     request.extend([libc::AF_XDP as u8, 0, 0, 0]);
     request.extend(0_u32.to_ne_bytes());
     request.extend(SHOW_INFO_AND_STATS.to_ne_bytes());
-    request.extend([0xff; 4]);
+    request.extend([0xff; 8]);
     // SAFETY: `request` is that long; a netlink socket that is not connected sends to the kernel.
     let n = unsafe { libc::send(socket.as_raw_fd(), request.as_ptr().cast(), request.len(), 0) };
     if n < 0 {
