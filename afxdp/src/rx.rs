@@ -347,7 +347,10 @@ impl FrameRx for XdpRx {
         let (mut bytes, mut written) = (0, 0);
         for i in 0..n {
             let desc = descs.read(i);
-            view.prefetch(descs.read(i + AHEAD).addr);
+            // Not beyond the burst: the kernel is about to write there.
+            if i + AHEAD < n {
+                view.prefetch(descs.read(i + AHEAD).addr);
+            }
             let Some(start) = view.lent_start(desc.addr, desc.len, lent) else {
                 odd.malformed += 1;
                 continue;
