@@ -59,9 +59,6 @@ pub fn run(
     let total: usize = cases.iter().map(|case| plan.weight(case)).sum::<usize>().max(1);
     let mut before = 0;
     for case in &mut cases {
-        if plan.loads(case).is_empty() {
-            continue;
-        }
         before += plan.weight(case);
         let end = start + plan.budget.mul_f64(before as f64 / total as f64);
         let result = run_case(lab, case, plan, end)?;

@@ -26,7 +26,7 @@ fn flows() -> Case {
         Contender::new(name, Class::Ours, move |ground, load| {
             let mut words_of = vec![peers::ours("loops")?, "receive".into(), port.into()];
             if load.number == 128 {
-                words_of.push("239.77.0.1:5000+126".into());
+                words_of.extend((1..load.number).map(|n| format!("239.77.0.{n}:5000")));
             } else {
                 let ip = ip_text(VB.ip);
                 words_of.extend((1..load.number).map(|n| format!("udp:{ip}:{}", 20_000 + n)));
