@@ -176,7 +176,8 @@ fn preload(
 fn open(args: &PingArgs, flow: FlowSpec, out: &Output) -> Result<Port, Failure> {
     let builder = linerate::port(&args.port)
         .flow(flow)
-        .low_latency(args.strategy.kind() == StrategyKind::LowLatency);
+        // Also when it sleeps: an answer must not wait until a block of a ring is full or old.
+        .low_latency(true);
     let builder = match args.tx {
         TxPath::Queue => builder,
         TxPath::Preload => builder.preload(out::SLOTS, longest(args)),

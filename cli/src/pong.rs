@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use linerate::loops::{End, EventLoop, StopHandle, StrategyKind, pin_to_cpu};
+use linerate::loops::{End, EventLoop, StopHandle, pin_to_cpu};
 use linerate::packet::{Ethernet, Udp, UdpTemplate};
 use linerate::{AnyRx, AnyTx, ErrorKind, FrameRx, FrameTx, RxFrame, RxStats};
 use serde::Serialize;
@@ -51,7 +51,8 @@ pub(crate) fn run(args: &PongArgs, out: &Output) -> Result<(), Failure> {
     let stop = StopHandle::new().map_err(Failure::new)?;
     let port = linerate::port(&args.port)
         .flow(flow)
-        .low_latency(args.strategy.kind() == StrategyKind::LowLatency);
+        // Also when it sleeps: a question must not wait until a block of a ring is full or old.
+        .low_latency(true);
     let port = port.open().map_err(Failure::new)?;
     meeting::tell(&port, out);
     let identity = Identity::of(&port);

@@ -216,7 +216,12 @@ fn search(known: Option<f64>, mut trial: impl FnMut(Option<f64>) -> Trial) -> Re
     let mut next = known.map(|pps| pps * 1.02);
     let trials = if known.is_some() { MORE_TRIALS } else { TRIALS };
     for turn in 0..trials {
-        let (rate, share) = trial(next)?;
+        let (rate, share) = match trial(next) {
+            Ok(outcome) => outcome,
+            // A mishap in between does not undo what was found.
+            Err(_) if best.pps > 0.0 => break,
+            Err(why) => return Err(why),
+        };
         let whole = share >= 1.0;
         if whole && rate.pps > best.pps {
             best = rate;
