@@ -17,7 +17,7 @@ use super::receive::generate_at;
 const TEXT: &str = "The highest rate at which every frame sent is in the file, found by some trials \
 at rates that close in on it; `MB/s` is what that makes of bytes in the file. Frames come in even \
 time from the kernel on CPU 0; programs capture on CPU 1, with 64 MB between them and what they \
-write to. `linerate capture` writes on another thread, which shares CPU 0 with the generator; the \
+write to (afxdp: and 32 MiB of ring). `linerate capture` writes on another thread, which shares CPU 0 with the generator; the \
 disk takes its blocks as they lie. What the others write goes into the page cache, which at these \
 lengths of a trial never has to wait for the disk: on their rows \"disk\" is what a burst does.";
 
@@ -106,7 +106,7 @@ fn long() -> Case {
 
 fn programs() -> Vec<Contender> {
     vec![
-        contender(OURS, Class::Ours, |file| linerate("afxdp:vb", file)),
+        contender(OURS, Class::Ours, |file| linerate("afxdp:vb?ring_slots=16384", file)),
         contender("linerate capture, afpacket", Class::Ours, |file| linerate("afpacket:vb", file)),
         contender("tcpdump", Class::Peer, |file| {
             let all =
