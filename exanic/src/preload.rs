@@ -2,18 +2,16 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use linerate_common::{Error, ErrorKind, NO_TS, RxFlags, SetupError, TxStamp, TxStats};
 use linerate_exanic_sys::tx::FRAME_OFFSET;
 
 use crate::device::Device;
 use crate::error;
-use crate::sender::{LINE, Sender, room_for};
+use crate::sender::{DRAIN, LINE, Sender, room_for};
 use crate::stamp::{Stamp, Stamper};
 
-/// How long a dropped queue waits for its frames to leave.
-const DRAIN: Duration = Duration::from_millis(20);
 /// Slots are numbered in the low byte of what the card feeds back.
 const MOST_SLOTS: usize = 256;
 
@@ -250,7 +248,10 @@ impl Drop for Preloaded {
     fn drop(&mut self) {
         // Given back too early, another sender would write into a frame that is still to be sent.
         let start = Instant::now();
-        while self.done() < self.fired.len() && start.elapsed() < DRAIN {
+        while self.done() < self.fired.len() {
+            if start.elapsed() > DRAIN {
+                return self.sender.abandon();
+            }
             std::thread::yield_now();
         }
     }

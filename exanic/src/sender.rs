@@ -6,8 +6,9 @@
 //! `exanic_tx_t`. The library hands the resources out and takes them back.
 
 use std::ptr::NonNull;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use linerate_common::SetupError;
 use linerate_exanic_sys::tx::{FRAME_OFFSET, NO_FEEDBACK, raw_header, store_fence};
@@ -22,6 +23,8 @@ use crate::reader::port_number;
 pub(crate) const LINE: usize = 64;
 const PAGE: usize = 4096;
 const ACQUIRE: &str = "exanic_acquire_tx_buffer";
+/// How long a dropped queue waits for its frames to leave.
+pub(crate) const DRAIN: Duration = Duration::from_millis(20);
 
 /// One owner's transmit memory.
 #[derive(Debug)]
@@ -38,6 +41,8 @@ pub(crate) struct Sender {
     command: RegisterWriter,
     mtu: usize,
     queue: usize,
+    /// The card may still read the memory: it is not given back.
+    abandoned: bool,
 }
 
 // SAFETY: one owner writes the memory, and the feedback slot is read atomically.
@@ -87,6 +92,7 @@ impl Sender {
             // A chunk's length has 16 bits.
             mtu: mtu.min(bytes - FRAME_OFFSET).min(usize::from(u16::MAX) - FRAME_OFFSET),
             queue: queue.unsigned_abs() as usize,
+            abandoned: false,
         })
     }
 
@@ -172,12 +178,27 @@ impl Sender {
     }
 }
 
+impl Sender {
+    /// Leaves the memory taken for as long as the process lives: the card has not said that it
+    /// read every chunk it was told to send. The driver knows nothing of commands in flight, so
+    /// whoever got the memory next would write into frames that go out later.
+    pub(crate) fn abandon(&mut self) {
+        self.abandoned = true;
+    }
+}
+
+/// The cards of memory that was not given back. Closing one would give it back as well.
+static ABANDONED: Mutex<Vec<Arc<Device>>> = Mutex::new(Vec::new());
+
 impl Drop for Sender {
     fn drop(&mut self) {
+        if self.abandoned {
+            let mut kept = ABANDONED.lock().unwrap_or_else(PoisonError::into_inner);
+            return kept.push(Arc::clone(&self.device));
+        }
         let _locked = library::lock();
-        // SAFETY: released once, by its owner; the card's handle is still open. The driver knows
-        // nothing of commands in flight: a chunk may still be sent after its memory was given
-        // to somebody else, which is why the queues wait for them first.
+        // SAFETY: released once, by its owner; the card's handle is still open, and no command
+        // is in flight: the queues wait for that, or abandon this.
         unsafe { (self.device.api().release_tx_buffer)(self.handle.as_ptr()) };
     }
 }

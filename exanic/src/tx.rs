@@ -1,7 +1,7 @@
 //! The transmit queue.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use linerate_common::{
     Error, ErrorKind, FrameTx, NO_TS, RxFlags, SetupError, TxStamp, TxStamps, TxStats,
@@ -11,15 +11,13 @@ use linerate_exanic_sys::tx::FRAME_OFFSET;
 use crate::device::Device;
 use crate::error;
 use crate::port::Options;
-use crate::sender::{LINE, Sender, room_for};
+use crate::sender::{DRAIN, LINE, Sender, room_for};
 use crate::stamp::{Stamp, Stamper};
 
 /// Sizes tried when none is asked for, largest first.
 const SIZES: [usize; 4] = [32 << 10, 16 << 10, 8 << 10, 4 << 10];
 /// A frame of this size is what `room` reckons with.
 const USUAL_FRAME: usize = 1514;
-/// How long a dropped queue waits for its frames to leave.
-const DRAIN: Duration = Duration::from_millis(20);
 
 /// One sender on a port.
 ///
@@ -40,6 +38,12 @@ const DRAIN: Duration = Duration::from_millis(20);
 /// all senders of the port, so **only frames that went out alone get a stamp**: sent with none of
 /// this queue in flight, and with no other sender on the port until they were reaped. Others get
 /// [`NO_TS`].
+///
+/// # Dropping
+///
+/// A dropped queue waits up to 20 ms for its frames to leave. If the card has not confirmed them
+/// by then (its link is down, say), the transmit memory stays taken until the process ends, as
+/// the next owner would write into frames that may still go out.
 #[derive(Debug)]
 pub struct ExanicTx {
     sender: Sender,
@@ -372,8 +376,10 @@ impl Drop for ExanicTx {
     fn drop(&mut self) {
         // Given back too early, another sender would write into a frame that is still to be sent.
         let start = Instant::now();
-        while self.in_flight() > 0 && start.elapsed() < DRAIN {
-            self.retire(self.done());
+        while self.done() < self.in_flight() {
+            if start.elapsed() > DRAIN {
+                return self.sender.abandon();
+            }
             std::thread::yield_now();
         }
     }

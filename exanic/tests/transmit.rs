@@ -252,6 +252,28 @@ fn a_dropped_queue_lets_its_frames_out_first() {
 }
 
 #[test]
+fn memory_of_frames_that_do_not_leave_is_nobody_elses() {
+    let (wire, far) = Plug::pair();
+    let card = Card::builder().plug(0, wire).build();
+    let mut tx = open_tx(&card, 0, &options(|o| o.tx_buffer_bytes = Some(4096)));
+    card.faults().tx_stall.store(true, Relaxed);
+    for i in 0..3 {
+        assert!(tx.send(&frame(500, i)).unwrap());
+    }
+    drop(tx);
+    assert_eq!(card.tx_resources_in_use(), (4096, 1));
+    // The next sender gets other memory, and what waited goes out as it was written.
+    let mut next = open_tx(&card, 0, &options(|o| o.tx_buffer_bytes = Some(4096)));
+    for i in 3..6 {
+        assert!(next.send(&frame(500, i)).unwrap());
+    }
+    card.faults().tx_stall.store(false, Relaxed);
+    for i in 0..6 {
+        assert_eq!(until("the frame", || far.recv()).bytes, frame(500, i));
+    }
+}
+
+#[test]
 fn frames_reach_the_wire_in_order_while_the_wire_is_slow() {
     let (wire, far) = Plug::pair();
     let card = Card::builder().plug(0, wire).build();
