@@ -1,5 +1,8 @@
 //! Receiving: completions are shown as they are read, and their buffers posted again in one list.
 
+mod recovery;
+mod window;
+
 use std::mem::ManuallyDrop;
 use std::ops::ControlFlow;
 use std::os::fd::BorrowedFd;
@@ -7,8 +10,8 @@ use std::sync::Arc;
 
 use linerate_common::pool::FrameCache;
 use linerate_common::{
-    Buf, BufRx, ClockInfo, Clocked, Error, ErrorKind, FlowSpec, FrameRx, MAX_BURST, RuleId,
-    RxFlags, RxFrame, RxMeta, RxStats, SetupError, Steer, Waitable,
+    ClockInfo, Clocked, Error, FlowSpec, FrameRx, MAX_BURST, RuleId, RxFlags, RxFrame, RxMeta,
+    RxStats, SetupError, Steer, Waitable,
 };
 use linerate_ibverbs_sys as sys;
 
@@ -21,19 +24,10 @@ use crate::memory::Mr;
 use crate::queue::RecvQueue;
 use crate::seats::{Layout, Seats, Taken};
 use crate::steering::Steering;
+use window::Slot;
 
 /// Completions that are no frames in one call, before it returns with what it has.
 const BAD_PER_CALL: u32 = MAX_BURST as u32;
-
-/// One frame of the open window.
-#[derive(Debug, Clone, Copy)]
-struct Slot {
-    taken: Taken,
-    frame: *const u8,
-    /// 0 once the buffer was taken out.
-    len: u32,
-    meta: RxMeta,
-}
 
 /// A receive queue of a port: a queue pair that only receives, or one of the work queues that
 /// frames are spread over.
@@ -212,29 +206,6 @@ impl VerbsRx {
         Some((taken, len, RxMeta { ts_ns, wire_len: len, flags, mark: done.tag }))
     }
 
-    /// A completion that is of no frame: one that failed, which stops the queue, one of an
-    /// impossible length, and one for a buffer that is not posted.
-    #[cold]
-    fn unusable(&mut self, wr_id: u64, status: u32) {
-        let lost = Some(Error::new(ErrorKind::QueueLost, "ibv_poll_cq"));
-        let Some(taken) = self.seats.completed(wr_id) else {
-            // Or the second for one that was: the card or its library is confused.
-            self.failed = lost;
-            return;
-        };
-        if let Some(id) = self.seats.vacate(taken) {
-            self.cache.free(id);
-        }
-        match status {
-            sys::IBV_WC_LOC_LEN_ERR => self.stats.truncated += 1,
-            sys::IBV_WC_WR_FLUSH_ERR => {}
-            _ => self.stats.malformed += 1,
-        }
-        if status != sys::IBV_WC_SUCCESS {
-            self.failed = lost;
-        }
-    }
-
     /// The time of a stamp that is not the usual kind.
     #[cold]
     fn stamp(&mut self, raw: u64) -> (u64, RxFlags) {
@@ -246,94 +217,6 @@ impl VerbsRx {
     fn prepare(&mut self) -> Result<(), Error> {
         self.release();
         if self.failed.is_some() { self.settle() } else { Ok(()) }
-    }
-
-    /// What the last burst met.
-    #[cold]
-    fn settle(&mut self) -> Result<(), Error> {
-        self.failed.take().map_or(Ok(()), |error| self.recover_or_tell(error))
-    }
-
-    /// Nothing was there: what else may have happened?
-    #[inline(always)]
-    fn nothing(&mut self) -> Result<(), Error> {
-        if self.failed.is_some() {
-            return Ok(()); // told, or mended, by the next call
-        }
-        if self.seats.has_empty() {
-            self.top_up(); // the pool was dry before
-        }
-        if self.watch.is_quiet() { Ok(()) } else { self.trouble() }
-    }
-
-    /// Puts a queue that fell into the error state back to work: RESET, fresh buffers, ready.
-    /// Frames that had arrived and were not read are lost (`ring_lapped`), and so are those that
-    /// come meanwhile (the card counts them).
-    ///
-    /// With [`Options::recover`](crate::Options::recover) (the default) the queue does this by
-    /// itself.
-    ///
-    /// # Errors
-    ///
-    /// The card refuses: open the port anew.
-    pub fn recover(&mut self) -> Result<(), Error> {
-        self.release();
-        let lost = |_: SetupError| Error::new(ErrorKind::QueueLost, "ibv_modify_qp");
-        // In ERR nothing new is received; the providers throw away what is left in the
-        // completion queue at RESET, so it is counted before.
-        self.queue.to_error().map_err(lost)?;
-        self.discard_completions()?;
-        self.queue.to_reset().map_err(lost)?;
-        self.discard_completions()?;
-        self.watch.recovered();
-        // In RESET the card has let go of every buffer, completed or not.
-        self.cache.reclaim();
-        self.seats.clear();
-        self.failed = None;
-        self.start().map_err(lost)
-    }
-
-    fn discard_completions(&mut self) -> Result<(), Error> {
-        loop {
-            let n = self.queue.cq().poll(&mut self.done[..])?;
-            for done in &self.done[..n] {
-                match done.status {
-                    sys::IBV_WC_SUCCESS => self.stats.ring_lapped += 1,
-                    sys::IBV_WC_LOC_LEN_ERR => self.stats.truncated += 1,
-                    sys::IBV_WC_WR_FLUSH_ERR => {}
-                    _ => self.stats.malformed += 1,
-                }
-            }
-            if n == 0 {
-                return Ok(());
-            }
-        }
-    }
-
-    /// What to do about a queue that fell into the error state.
-    #[cold]
-    fn recover_or_tell(&mut self, error: Error) -> Result<(), Error> {
-        self.watch.drain();
-        match self.watch.error() {
-            Err(e) if e.kind != ErrorKind::LinkDown => return Err(e),
-            _ => {}
-        }
-        if self.recover_by_itself {
-            self.recover()
-        } else {
-            self.failed = Some(error);
-            Err(error)
-        }
-    }
-
-    /// An event was noted: reads the rest, and acts.
-    #[cold]
-    fn trouble(&mut self) -> Result<(), Error> {
-        self.watch.drain();
-        if self.watch.failed() {
-            self.recover_or_tell(Error::new(ErrorKind::QueueLost, "ibv_get_async_event"))?;
-        }
-        self.watch.error()
     }
 
     /// Steers a flow here in a way of its own: shared with the kernel, sniffed, all multicast, at
@@ -465,61 +348,6 @@ impl Drop for Turn<'_> {
     #[inline(always)]
     fn drop(&mut self) {
         self.0.post();
-    }
-}
-
-impl VerbsRx {
-    /// Adds the frame of a completion to a window of at most `max`.
-    #[inline(always)]
-    fn open(&mut self, done: Completion, max: usize, bad: &mut u32) -> ControlFlow<()> {
-        let Some((taken, len, meta)) = self.accept(done) else { return more(bad) };
-        self.seats.hold(taken);
-        if let Some(place) = self.window.get_mut(self.len) {
-            *place = Some(Slot { taken, frame: self.seats.frame(taken), len, meta });
-            self.len += 1;
-        }
-        if self.len < max { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-    }
-
-    /// Gives the window's buffers back to the card, those that were not taken out.
-    #[inline]
-    fn close(&mut self) {
-        let mut bytes = 0;
-        for slot in self.window.iter().take(self.len).flatten() {
-            bytes += u64::from(slot.meta.wire_len);
-            if self.seats.has_buffer(slot.taken) {
-                self.seats.link(slot.taken);
-            }
-        }
-        self.stats.bytes += bytes;
-        self.stats.frames += self.len as u64;
-        self.len = 0;
-        self.post();
-        if self.seats.has_empty() {
-            self.top_up();
-        }
-    }
-
-    /// `poll` for completion queues of the basic kind: what is read of them cannot be left there.
-    #[cold]
-    fn poll_window(&mut self, max: usize, mut f: impl FnMut(RxFrame<'_>)) -> Result<usize, Error> {
-        let n = self.acquire(max)?;
-        (0..n).for_each(|i| f(self.frame(i)));
-        self.release();
-        Ok(n)
-    }
-}
-
-impl BufRx for VerbsRx {
-    fn take(&mut self, i: usize) -> Option<Buf> {
-        let Some(Some(slot)) = self.window.get_mut(..self.len).and_then(|w| w.get_mut(i)) else {
-            panic!("frame {i} of {}", self.len)
-        };
-        let id = self.seats.id(slot.taken)?;
-        let buf = self.cache.take(id, self.start, slot.len as usize)?;
-        self.seats.vacate(slot.taken);
-        slot.len = 0; // the bytes are the buffer's alone now
-        Some(buf)
     }
 }
 

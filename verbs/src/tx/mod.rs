@@ -4,17 +4,19 @@
 //! The last request of every list is signalled, so nothing waits for traffic to come; inside
 //! longer runs every 32nd is, so that slots come back before the ring is full.
 
+mod completions;
+mod list;
+mod recovery;
+
 use std::mem::ManuallyDrop;
-use std::ops::ControlFlow;
-use std::ptr::null_mut;
 use std::sync::Arc;
 
 use linerate_common::pool::FrameCache;
 use linerate_common::{
-    Buf, BufTx, ClockInfo, Clocked, Error, ErrorKind, FrameTx, MAX_BURST, NO_TS, RxFlags,
-    SetupError, TxStamp, TxStamps, TxStats,
+    Buf, BufTx, ClockInfo, Clocked, Error, ErrorKind, FrameTx, MAX_BURST, SetupError, TxStamp,
+    TxStamps, TxStats,
 };
-use linerate_ibverbs_sys::{self as sys, inline};
+use linerate_ibverbs_sys as sys;
 
 use crate::clock::{StampClock, read_counter};
 use crate::cq::{Completion, Reader};
@@ -22,12 +24,6 @@ use crate::event::Watch;
 use crate::memory::Mr;
 use crate::qp::Qp;
 use crate::ud::Route;
-
-/// Signalled at least every so many requests: those whose numbers are a multiple less one.
-const SIGNAL_EVERY: u64 = 32;
-
-/// The call that hands requests to the card.
-const POST: &str = "ibv_post_send";
 
 /// mlx5 copies this many bytes of each frame's headers into its request and refuses shorter
 /// frames. They are filled up with zeros; on the wire every frame has at least 60 bytes anyway.
@@ -97,9 +93,6 @@ pub struct VerbsTx {
     refused: Option<Error>,
     stats: TxStats,
 }
-
-/// Who wants to see stamps, if anybody does.
-type Show<'a> = Option<&'a mut dyn FnMut(TxStamp)>;
 
 /// Where request `number` stands in the circle.
 #[inline(always)]
@@ -207,30 +200,6 @@ impl VerbsTx {
         unsafe { self.in_flight.get_unchecked_mut(number as usize & mask) }
     }
 
-    /// A list has as many requests as a burst, the ring as many as the card has slots.
-    #[inline(always)]
-    fn set_limit(&mut self) {
-        self.limit = (self.posted + MAX_BURST as u64).min(self.head + self.slots);
-    }
-
-    /// Is there no room for one more beside `held` that are promised, in the ring or in the list?
-    #[inline(always)]
-    fn is_full(&mut self, held: u64) -> bool {
-        self.tail + held >= self.limit && self.stays_full(held)
-    }
-
-    /// Posts and reaps to make room.
-    #[cold]
-    fn stays_full(&mut self, held: u64) -> bool {
-        if self.tail - self.posted + held >= MAX_BURST as u64 {
-            self.post_early();
-        }
-        if self.tail - self.head + held >= self.slots {
-            self.reap();
-        }
-        self.tail + held >= self.limit
-    }
-
     /// A frame to write into.
     #[inline(always)]
     fn take_frame(&mut self) -> Option<u32> {
@@ -260,16 +229,6 @@ impl VerbsTx {
         self.cache.free(id);
     }
 
-    /// Posts before the kick asks for it. What the card refuses is told there.
-    #[cold]
-    fn post_early(&mut self) {
-        match self.post() {
-            // A link that is down or a pair that stopped is told when the kick meets it.
-            Err(error) if error.op == POST => _ = self.refused.get_or_insert(error),
-            _ => {}
-        }
-    }
-
     /// Fills a frame at `start` up to the shortest that cards take; gives its length.
     ///
     /// # Safety
@@ -284,269 +243,10 @@ impl VerbsTx {
         len.max(self.min_len)
     }
 
-    /// Appends one frame to the list, which lies at `start`; posts it when it is as long as a
-    /// burst.
-    #[inline(always)]
-    fn queue(&mut self, id: u32, start: *const u8, len: usize) {
-        let number = self.tail;
-        let piece = &mut self.pieces[place(number)];
-        (piece.addr, piece.length) = (start as u64, len as u32);
-        let inline = len <= self.inline_bytes;
-        let request = &mut self.requests[place(number)];
-        request.wr_id = number;
-        request.send_flags = if inline { self.inline_flags } else { self.flags };
-        *self.in_flight(number) = id;
-        self.tail = number + 1;
-        self.stats.bytes += len as u64;
-        if self.tail >= self.limit {
-            self.stop();
-        }
-    }
-
     /// Where `offset` in frame `id` lies.
     #[inline(always)]
     fn start(&self, id: u32, offset: usize) -> *mut u8 {
         self.base.wrapping_add(id as usize * self.frame_bytes + offset)
-    }
-
-    /// Nothing more fits: the list is as long as a burst, or the ring is full.
-    #[cold]
-    fn stop(&mut self) {
-        if self.tail - self.posted == MAX_BURST as u64 {
-            self.post_early();
-        }
-    }
-
-    /// Posts the list with one doorbell.
-    fn post(&mut self) -> Result<(), Error> {
-        let n = self.tail - self.posted;
-        if n == 0 {
-            return Ok(());
-        }
-        if let Some(error) = self.broken {
-            return Err(error);
-        }
-        if !self.watch.is_quiet() {
-            self.watch.drain();
-            self.watch.error()?;
-        }
-        let (first, last) = (place(self.posted), place(self.tail - 1));
-        let mut signal = self.posted | (SIGNAL_EVERY - 1);
-        while signal < self.tail {
-            self.requests[place(signal)].send_flags |= sys::IBV_SEND_SIGNALED;
-            signal += SIGNAL_EVERY;
-        }
-        self.requests[last].send_flags |= sys::IBV_SEND_SIGNALED;
-        let after = std::mem::replace(&mut self.requests[last].next, null_mut());
-        let mut bad = null_mut();
-        let list = &raw mut self.requests[first];
-        // SAFETY: a live pair; a list of `n` requests, each of one piece inside registered memory
-        // that is lent to the card until its completion; lengths were checked.
-        let rc = unsafe { inline::post_send(self.qp.as_raw(), list, &mut bad) };
-        self.requests[last].next = after;
-        if rc != 0 {
-            return Err(self.refused(rc, bad));
-        }
-        self.posted = self.tail;
-        self.stats.frames += n;
-        self.set_limit();
-        Ok(())
-    }
-
-    /// All before the bad request are on their way; the bad one and those behind it are lost,
-    /// under a name. If the last that was posted is not signalled, its slot comes back with a
-    /// later one.
-    #[cold]
-    fn refused(&mut self, rc: i32, bad: *mut sys::ibv_send_wr) -> Error {
-        let is_bad = |number: &u64| std::ptr::eq(bad, &raw const self.requests[place(*number)]);
-        let taken = (self.posted..self.tail).find(is_bad).unwrap_or(self.posted);
-        let (first_seq, lost) = (self.seq(taken), self.tail - taken);
-        for number in taken..self.tail {
-            self.stats.bytes -= u64::from(self.pieces[place(number)].length);
-            let id = *self.in_flight(number);
-            self.give_back(id);
-        }
-        self.shifts.push((taken, first_seq + lost - taken));
-        self.stats.refused += lost;
-        self.stats.frames += taken - self.posted;
-        (self.posted, self.tail) = (taken, taken);
-        self.set_limit();
-        Error::os(POST, rc.abs())
-    }
-
-    /// The number of a request's frame among all that were ever committed.
-    fn seq(&self, number: u64) -> u64 {
-        let shift = self.shifts.iter().rev().find(|(from, _)| *from <= number);
-        number + shift.map_or(0, |(_, more)| *more)
-    }
-
-    /// Forgets the shifts of requests that have all completed.
-    #[cold]
-    fn forget_shifts(&mut self) {
-        let passed = self.shifts.iter().filter(|(from, _)| *from <= self.head).count();
-        self.shifts.drain(..passed.saturating_sub(1));
-    }
-
-    /// Takes back the frames up to and including the request numbered by `done`, and shows each
-    /// with its stamp.
-    #[inline(always)]
-    fn complete(&mut self, done: Completion, show: &mut Show<'_>) -> usize {
-        let last = done.wr_id;
-        if last.wrapping_sub(self.head) >= self.posted - self.head {
-            return 0; // not a number of ours that is in flight
-        }
-        let failed = done.status != sys::IBV_WC_SUCCESS;
-        let n = last + 1 - self.head;
-        self.stats.completed += n;
-        self.stats.failed += u64::from(failed);
-        match show {
-            None => self.take_back(n as usize),
-            Some(show) => {
-                while self.head <= last {
-                    let number = self.head;
-                    let id = *self.in_flight(number);
-                    self.give_back(id);
-                    // Before it is shown: a handler that panics does not see it again.
-                    self.head += 1;
-                    let stamped = number == last && !failed;
-                    let (ts_ns, flags) =
-                        if stamped { self.stamp(done.stamp) } else { (NO_TS, RxFlags::NONE) };
-                    show(TxStamp { seq: self.seq(number), ts_ns, flags });
-                }
-            }
-        }
-        if self.shifts.len() > 1 {
-            self.forget_shifts();
-        }
-        self.set_limit();
-        n as usize
-    }
-
-    /// Takes back the frames of the oldest `n` requests.
-    #[inline(always)]
-    fn take_back(&mut self, n: usize) {
-        let first = self.head as usize & (self.in_flight.len() - 1);
-        self.head += n as u64;
-        let all = self.in_flight.get(first..first + n);
-        match all.filter(|all| all.len() <= self.spare.capacity() - self.spare.len()) {
-            Some(all) => self.spare.extend_from_slice(all),
-            None => self.take_back_singly(n as u64),
-        }
-    }
-
-    /// The same around the ring's end, or when there are more spare frames than are kept.
-    #[cold]
-    fn take_back_singly(&mut self, n: u64) {
-        for number in self.head - n..self.head {
-            let id = *self.in_flight(number);
-            self.give_back(id);
-        }
-    }
-
-    #[cold]
-    fn stamp(&mut self, raw: u64) -> (u64, RxFlags) {
-        self.clock.utc_at(raw, self.qp.context())
-    }
-
-    /// Reads all completions. The second value says whether one was an error.
-    #[inline(always)]
-    fn collect(&mut self, show: &mut Show<'_>) -> (usize, bool) {
-        let (mut freed, mut error) = (0, false);
-        let read = match &self.reader {
-            // SAFETY: the queue holds its completion queue, and owns it.
-            Some(reader) => match unsafe { reader.begin() } {
-                Ok(None) => Ok(()),
-                Ok(Some(reading)) => {
-                    reading.each_sent(|done| {
-                        error |= done.status != sys::IBV_WC_SUCCESS;
-                        freed += self.complete(done, show);
-                        ControlFlow::Continue(())
-                    });
-                    Ok(())
-                }
-                Err(e) => Err(e),
-            },
-            None => self.collect_basic(&mut freed, &mut error, show),
-        };
-        if let Err(e) = read {
-            self.broken = Some(e);
-            error = false;
-        }
-        (freed, error)
-    }
-
-    /// The same from a completion queue of the basic kind.
-    #[cold]
-    fn collect_basic(
-        &mut self,
-        freed: &mut usize,
-        error: &mut bool,
-        show: &mut Show<'_>,
-    ) -> Result<(), Error> {
-        loop {
-            let n = self.qp.cq().poll(&mut self.done[..])?;
-            for i in 0..n {
-                let done = self.done[i];
-                *error |= done.status != sys::IBV_WC_SUCCESS;
-                *freed += self.complete(done, show);
-            }
-            if n < MAX_BURST {
-                return Ok(());
-            }
-        }
-    }
-
-    #[inline(always)]
-    fn reap_and_show(&mut self, mut show: Show<'_>) -> usize {
-        let (freed, error) = self.collect(&mut show);
-        if error { freed + self.mend(&mut show) } else { freed }
-    }
-
-    /// After an error completion: back to work, or the error for the next kick.
-    #[cold]
-    fn mend(&mut self, show: &mut Show<'_>) -> usize {
-        self.watch.drain();
-        let error = match self.watch.error() {
-            Err(e) if e.kind != ErrorKind::LinkDown => e,
-            _ if !self.recover_by_itself => Error::new(ErrorKind::QueueLost, "ibv_poll_cq"),
-            _ => match self.reset(show) {
-                Ok(freed) => return freed,
-                Err(e) => e,
-            },
-        };
-        self.broken = Some(error);
-        0
-    }
-
-    /// RESET, ready. What was in flight and has not completed counts as failed.
-    fn reset(&mut self, show: &mut Show<'_>) -> Result<usize, Error> {
-        let lost = |_: SetupError| Error::new(ErrorKind::QueueLost, "ibv_modify_qp");
-        // What has completed by now is told apart from what has not.
-        let (mut freed, _) = self.collect(show);
-        self.qp.to_reset().map_err(lost)?;
-        while self.qp.cq().poll(&mut self.done[..])? > 0 {}
-        while self.head < self.posted {
-            let flushed = Completion {
-                wr_id: self.head,
-                status: sys::IBV_WC_WR_FLUSH_ERR,
-                ..Completion::default()
-            };
-            freed += self.complete(flushed, show);
-        }
-        self.watch.recovered();
-        self.qp.to_init().and_then(|()| self.qp.to_ready()).map_err(lost)?;
-        self.broken = None;
-        Ok(freed)
-    }
-
-    /// Brings the queue pair back from the error state: RESET, ready. What was in flight counts
-    /// as failed; what was committed and not kicked is still there.
-    ///
-    /// # Errors
-    ///
-    /// The card refuses: open the port anew.
-    pub fn recover(&mut self) -> Result<(), Error> {
-        self.reset(&mut None).map(|_| ())
     }
 }
 
