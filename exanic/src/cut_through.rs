@@ -106,7 +106,7 @@ impl CutThrough {
         loop {
             let pos = self.next;
             // The chunk before must be the very one that was read, or 256 laps went by: see
-            // `assemble.rs`.
+            // `assemble/mod.rs`.
             let info = match self.ring.find(pos) {
                 Found::Chunk(info) if is_intact(self.ring, pos, self.before) => info,
                 Found::Nothing(_) if is_intact(self.ring, pos, self.before) => {
@@ -299,7 +299,7 @@ impl Chunk<'_> {
     }
 
     /// Were the bytes that have been loaded so far what the card wrote for this frame? Looks at
-    /// the chunk before this one: see the notes in `assemble.rs` on why.
+    /// the chunk before this one: see the notes in `assemble/mod.rs` on why.
     #[inline]
     #[must_use]
     pub fn still_valid(&self) -> bool {

@@ -15,7 +15,7 @@ use crate::promiscuous::Promiscuous;
 use crate::ring::Ring;
 
 /// An open reader. The library is used to make and release it, and for the rules; the ring is
-/// read by this crate (see `assemble.rs`).
+/// read by this crate (see `assemble/mod.rs`).
 #[derive(Debug)]
 pub(crate) struct Reader {
     device: Arc<Device>,
