@@ -165,6 +165,10 @@ impl FrameRx for PacketRx {
         }
         Ok(shown)
     }
+
+    fn poll_dyn(&mut self, max: usize, f: &mut dyn FnMut(RxFrame<'_>)) -> Result<usize, Error> {
+        self.poll(max, f)
+    }
 }
 
 impl Clocked for PacketRx {

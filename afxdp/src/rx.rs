@@ -377,6 +377,10 @@ impl FrameRx for XdpRx {
         self.finish(written);
         Ok(shown as usize)
     }
+
+    fn poll_dyn(&mut self, max: usize, f: &mut dyn FnMut(RxFrame<'_>)) -> Result<usize, Error> {
+        self.poll(max, f)
+    }
 }
 
 /// What happens to few frames of a burst.

@@ -401,6 +401,10 @@ impl FrameRx for RingRx {
         }
         if n == 0 { self.nothing() } else { Ok(n) }
     }
+
+    fn poll_dyn(&mut self, max: usize, f: &mut dyn FnMut(RxFrame<'_>)) -> Result<usize, Error> {
+        self.poll(max, f)
+    }
 }
 
 impl BufRx for RingRx {

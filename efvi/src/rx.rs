@@ -130,6 +130,10 @@ impl FrameRx for EfviRx {
     fn poll<F: FnMut(RxFrame<'_>)>(&mut self, max: usize, f: F) -> Result<usize, Error> {
         either!(self, rx => rx.poll(max, f))
     }
+
+    fn poll_dyn(&mut self, max: usize, f: &mut dyn FnMut(RxFrame<'_>)) -> Result<usize, Error> {
+        self.poll(max, f)
+    }
 }
 
 impl Clocked for EfviRx {

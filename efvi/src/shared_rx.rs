@@ -428,6 +428,10 @@ impl FrameRx for SharedRx {
         }
         self.show_all(max, f)
     }
+
+    fn poll_dyn(&mut self, max: usize, f: &mut dyn FnMut(RxFrame<'_>)) -> Result<usize, Error> {
+        self.poll(max, f)
+    }
 }
 
 impl Drop for SharedRx {

@@ -303,6 +303,10 @@ impl FrameRx for UdpRx {
         }
         Ok(count)
     }
+
+    fn poll_dyn(&mut self, max: usize, f: &mut dyn FnMut(RxFrame<'_>)) -> Result<usize, Error> {
+        self.poll(max, f)
+    }
 }
 
 impl Clocked for UdpRx {

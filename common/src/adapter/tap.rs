@@ -103,6 +103,10 @@ impl<R: FrameRx, S: FrameSink> FrameRx for Tap<R, S> {
             f(frame);
         })
     }
+
+    fn poll_dyn(&mut self, max: usize, f: &mut dyn FnMut(RxFrame<'_>)) -> Result<usize, Error> {
+        self.poll(max, f)
+    }
 }
 
 impl<R: BufRx, S: FrameSink> BufRx for Tap<R, S> {
