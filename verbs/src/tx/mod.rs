@@ -41,7 +41,7 @@ const MIN_BYTES: usize = 18;
 ///   committed stays queued; `DeviceGone` stays.
 /// * **Stamps** ([`TxStamps`], with [`Options::tx_timestamps`](crate::Options::tx_timestamps)):
 ///   when the card completed the request, just behind the last bit. Without the option or the
-///   card's support all are [`NO_TS`].
+///   card's support all are [`NO_TS`](linerate_common::NO_TS).
 #[derive(Debug)]
 pub struct VerbsTx {
     qp: Arc<Qp>,
