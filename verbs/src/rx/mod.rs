@@ -1,5 +1,6 @@
 //! Receiving: completions are shown as they are read, and their buffers posted again in one list.
 
+mod buffers;
 mod recovery;
 mod window;
 
@@ -10,8 +11,8 @@ use std::sync::Arc;
 
 use linerate_common::pool::FrameCache;
 use linerate_common::{
-    ClockInfo, Clocked, Error, FlowSpec, FrameRx, MAX_BURST, RuleId, RxFlags, RxFrame, RxMeta,
-    RxStats, SetupError, Steer, Waitable,
+    ClockInfo, Clocked, Error, ErrorKind, FlowSpec, FrameRx, MAX_BURST, RuleId, RxFlags, RxFrame,
+    RxMeta, RxStats, SetupError, Steer, Waitable,
 };
 use linerate_ibverbs_sys as sys;
 
@@ -131,54 +132,6 @@ impl VerbsRx {
         Ok(rx)
     }
 
-    /// Buffers, and ready.
-    fn start(&mut self) -> Result<(), SetupError> {
-        self.queue.to_init()?;
-        let (refused, posted) = self.top_up();
-        if posted == 0 {
-            return Err(if refused != 0 {
-                SetupError::os("ibv_post_recv", refused)
-            } else {
-                SetupError::os("ibv_post_recv", libc::ENOMEM)
-                    .remedy("give the port a pool with free frames")
-            });
-        }
-        self.queue.to_ready()
-    }
-
-    /// Puts fresh buffers into empty places, as far as the pool has any. Gives the card's errno
-    /// and how many it took.
-    #[cold]
-    fn top_up(&mut self) -> (i32, usize) {
-        let mut taken = 0;
-        loop {
-            let mut n = 0;
-            while n < MAX_BURST && self.seats.has_empty() {
-                let Some(id) = self.cache.alloc() else { break };
-                // SAFETY: the cache just lent it to us.
-                unsafe { self.seats.fill(id) };
-                n += 1;
-            }
-            let before = self.cache.lent();
-            let errno = self.post();
-            taken += n - (before - self.cache.lent()) as usize;
-            if n < MAX_BURST || errno != 0 {
-                return (errno, taken);
-            }
-        }
-    }
-
-    /// Posts the list of linked requests with one doorbell; their buffers are lent. Those that the
-    /// card does not take go back to the cache.
-    #[inline(always)]
-    fn post(&mut self) -> i32 {
-        let Self { seats, queue, cache, .. } = self;
-        // SAFETY: a live queue; a list of requests, each of one piece inside registered memory
-        // that is lent to the card until its completion.
-        let post = |list, bad: &mut _| unsafe { queue.post(list, bad) };
-        seats.post(post, |id| _ = cache.free(id))
-    }
-
     /// A completion's place, length and metadata, when it is of a frame.
     #[inline(always)]
     fn accept(&mut self, done: Completion) -> Option<(Taken, u32, RxMeta)> {
@@ -217,6 +170,33 @@ impl VerbsRx {
     fn prepare(&mut self) -> Result<(), Error> {
         self.release();
         if self.failed.is_some() { self.settle() } else { Ok(()) }
+    }
+
+    /// Puts a queue that fell into the error state back to work: RESET, fresh buffers, ready.
+    /// Frames that had arrived and were not read are lost (`ring_lapped`), and so are those that
+    /// come meanwhile (the card counts them).
+    ///
+    /// With [`Options::recover`](crate::Options::recover) (the default) the queue does this by
+    /// itself.
+    ///
+    /// # Errors
+    ///
+    /// The card refuses: open the port anew.
+    pub fn recover(&mut self) -> Result<(), Error> {
+        self.release();
+        let lost = |_: SetupError| Error::new(ErrorKind::QueueLost, "ibv_modify_qp");
+        // In ERR nothing new is received; the providers throw away what is left in the
+        // completion queue at RESET, so it is counted before.
+        self.queue.to_error().map_err(lost)?;
+        self.discard_completions()?;
+        self.queue.to_reset().map_err(lost)?;
+        self.discard_completions()?;
+        self.watch.recovered();
+        // In RESET the card has let go of every buffer, completed or not.
+        self.cache.reclaim();
+        self.seats.clear();
+        self.failed = None;
+        self.start().map_err(lost)
     }
 
     /// Steers a flow here in a way of its own: shared with the kernel, sniffed, all multicast, at

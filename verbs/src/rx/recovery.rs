@@ -1,6 +1,6 @@
 //! What can go wrong with a receive queue, and its way back to work.
 
-use linerate_common::{Error, ErrorKind, FrameRx, SetupError};
+use linerate_common::{Error, ErrorKind};
 use linerate_ibverbs_sys as sys;
 
 use super::VerbsRx;
@@ -47,50 +47,6 @@ impl VerbsRx {
         if self.watch.is_quiet() { Ok(()) } else { self.trouble() }
     }
 
-    /// Puts a queue that fell into the error state back to work: RESET, fresh buffers, ready.
-    /// Frames that had arrived and were not read are lost (`ring_lapped`), and so are those that
-    /// come meanwhile (the card counts them).
-    ///
-    /// With [`Options::recover`](crate::Options::recover) (the default) the queue does this by
-    /// itself.
-    ///
-    /// # Errors
-    ///
-    /// The card refuses: open the port anew.
-    pub fn recover(&mut self) -> Result<(), Error> {
-        self.release();
-        let lost = |_: SetupError| Error::new(ErrorKind::QueueLost, "ibv_modify_qp");
-        // In ERR nothing new is received; the providers throw away what is left in the
-        // completion queue at RESET, so it is counted before.
-        self.queue.to_error().map_err(lost)?;
-        self.discard_completions()?;
-        self.queue.to_reset().map_err(lost)?;
-        self.discard_completions()?;
-        self.watch.recovered();
-        // In RESET the card has let go of every buffer, completed or not.
-        self.cache.reclaim();
-        self.seats.clear();
-        self.failed = None;
-        self.start().map_err(lost)
-    }
-
-    fn discard_completions(&mut self) -> Result<(), Error> {
-        loop {
-            let n = self.queue.cq().poll(&mut self.done[..])?;
-            for done in &self.done[..n] {
-                match done.status {
-                    sys::IBV_WC_SUCCESS => self.stats.ring_lapped += 1,
-                    sys::IBV_WC_LOC_LEN_ERR => self.stats.truncated += 1,
-                    sys::IBV_WC_WR_FLUSH_ERR => {}
-                    _ => self.stats.malformed += 1,
-                }
-            }
-            if n == 0 {
-                return Ok(());
-            }
-        }
-    }
-
     /// What to do about a queue that fell into the error state.
     #[cold]
     fn recover_or_tell(&mut self, error: Error) -> Result<(), Error> {
@@ -115,5 +71,22 @@ impl VerbsRx {
             self.recover_or_tell(Error::new(ErrorKind::QueueLost, "ibv_get_async_event"))?;
         }
         self.watch.error()
+    }
+
+    pub(super) fn discard_completions(&mut self) -> Result<(), Error> {
+        loop {
+            let n = self.queue.cq().poll(&mut self.done[..])?;
+            for done in &self.done[..n] {
+                match done.status {
+                    sys::IBV_WC_SUCCESS => self.stats.ring_lapped += 1,
+                    sys::IBV_WC_LOC_LEN_ERR => self.stats.truncated += 1,
+                    sys::IBV_WC_WR_FLUSH_ERR => {}
+                    _ => self.stats.malformed += 1,
+                }
+            }
+            if n == 0 {
+                return Ok(());
+            }
+        }
     }
 }
