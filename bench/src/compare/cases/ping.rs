@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
-use crate::compare::lab::{LOAD_CPU, MEASURED_CPU, Side, VA, VB, ip_text, mac_text};
+use crate::compare::lab::{LOAD_CPU, MEASURED_CPU, Side, Station, VA, VB, ip_text, mac_text};
 use crate::compare::peers;
 use crate::compare::program::{Program, Quit, number_after, words};
 use crate::compare::{Case, Class, Column, Contender, Load, Rule, Sample, Target};
 
 const TEXT: &str = "One frame of 60 bytes after the other, from CPU 1 over a veth pair to CPU 0 and \
-back; the same program at both ends. Ours is `linerate ping` against `linerate pong` (afxdp without \
-stamps and marks), which write, check and count sequence numbers, times and checksums in each frame; the C loops \
-compare a number. sockperf's are UDP messages of as many bytes.";
+back; the same program at both ends. Our loops do what the C loops do: send a frame with a number, and \
+look for that number in what comes (afxdp without stamps and marks). The rows of `linerate ping` are the \
+command against `linerate pong`, which write, check and count sequence numbers, times and checksums in each \
+frame. sockperf's are UDP messages of as many bytes.";
 
 /// Round trips of a run.
 const SPINNING: u64 = 30_000;
@@ -43,7 +44,10 @@ pub(super) fn cases() -> Vec<Case> {
 }
 
 const KINDS: [&str; 3] = ["afxdp", "packet", "udp"];
+/// Our ports, on an interface to be put in.
+const LOOPS: [&str; 3] = ["afxdp:IF?stamps=off&marks=off", "afpacket:IF?ring=frames", "udp:IF"];
 const PORTS: [&str; 3] = ["afxdp?stamps=off&marks=off", "afpacket", "udp"];
+const COMMANDS: [&str; 3] = ["linerate ping afxdp", "linerate ping afpacket", "linerate ping udp"];
 const PEER: &str = "sockperf, UDP";
 
 fn case(
@@ -55,8 +59,9 @@ fn case(
     let mut contenders = Vec::new();
     let mut targets = Vec::new();
     for (at, (ours, twin)) in pairs.iter().enumerate() {
-        contenders.push(linerate(ours, PORTS[at], spins));
+        contenders.push(our_loop(ours, LOOPS[at], spins));
         contenders.push(loop_in_c(twin, KINDS[at], spins));
+        contenders.push(linerate(COMMANDS[at], PORTS[at], spins));
         for (column, percentile) in [("p50", "p50"), ("p99", "p99")] {
             let text = format!("{ours}: {percentile} at most 1.02 × the C loop's");
             targets.push(Target::new(&text, ours, &[twin], column, Rule::AtMost(1.02)));
@@ -145,13 +150,40 @@ fn linerate(name: &'static str, port: &'static str, spins: bool) -> Contender {
     })
 }
 
+fn our_loop(name: &'static str, port: &'static str, spins: bool) -> Contender {
+    bare(name, Class::Ours, move || {
+        let program = peers::ours("round_trips")?;
+        let wait = if spins { "spin" } else { "block" };
+        let on = |station: Station| port.replace("IF", station.interface);
+        Ok((
+            [&program, "pong", &on(VA), wait].map(String::from).to_vec(),
+            [&program, "ping", &on(VB), &count(spins), wait].map(String::from).to_vec(),
+        ))
+    })
+}
+
 fn loop_in_c(name: &'static str, kind: &'static str, spins: bool) -> Contender {
-    Contender::new(name, Class::Twin, move |ground, _| {
+    bare(name, Class::Twin, move || {
         let program = peers::twin("ping")?;
         let wait = if spins { "spin" } else { "block" };
-        let server = [&program, "server", kind, wait, VA.interface];
+        Ok((
+            [&program, "server", kind, wait, VA.interface].map(String::from).to_vec(),
+            [&program, "client", kind, wait, VB.interface, &count(spins)]
+                .map(String::from)
+                .to_vec(),
+        ))
+    })
+}
+
+/// A server and a client in words, which says its percentiles.
+fn bare(
+    name: &'static str,
+    class: Class,
+    words_of: impl Fn() -> Result<(Vec<String>, Vec<String>), String> + 'static,
+) -> Contender {
+    Contender::new(name, class, move |ground, _| {
+        let (server, client) = words_of()?;
         let server = Program::new(Side::A, LOAD_CPU, server).start(ground.lab)?;
-        let client = [&program, "client", kind, wait, VB.interface, &count(spins)];
         let said = Program::new(Side::B, MEASURED_CPU, client).start(ground.lab)?.wait()?;
         server.stop()?;
         let got = words(&said);
