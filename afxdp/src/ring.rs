@@ -85,6 +85,24 @@ impl<T: Copy> Slots<T> {
     }
 }
 
+/// Slots that lie one after another in memory.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stretch<T> {
+    pub(crate) slots: NonNull<T>,
+    pub(crate) len: u32,
+}
+
+impl<T: Copy> Slots<T> {
+    /// From the slot that is `ahead` of the first to the ring's end, at most `max`.
+    #[inline(always)]
+    pub(crate) fn stretch(self, ahead: u32, max: u32) -> Stretch<T> {
+        let at = self.first.wrapping_add(ahead) & self.mask;
+        // SAFETY: masked, so inside the ring.
+        let slots = unsafe { self.slots.add(at as usize) };
+        Stretch { slots, len: (self.mask + 1 - at).min(max) }
+    }
+}
+
 /// The side that fills slots.
 #[derive(Debug)]
 pub(crate) struct Producer<T> {

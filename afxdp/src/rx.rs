@@ -1,6 +1,7 @@
 //! The receive half of a queue.
 
 use std::os::fd::{AsFd, BorrowedFd};
+use std::ptr::NonNull;
 use std::sync::Arc;
 
 use linerate_common::clock::now_ns;
@@ -17,9 +18,6 @@ use crate::socket::Socket;
 use crate::steer::{Rule, RuleStatus};
 use crate::sys::{self, XDP_PKT_CONTD, XdpStatistics};
 use crate::view::View;
-
-/// Frames that `poll` asks the caches for before it shows them.
-const AHEAD: u32 = 8;
 
 /// Receives the frames of one queue.
 ///
@@ -342,17 +340,28 @@ impl FrameRx for XdpRx {
         if self.stamps.software && !view.has_meta() {
             (meta.ts_ns, meta.flags) = (now_ns(), RxFlags::TS_SW);
         }
-        // What is rare is kept out of the loop: in calls, which leave the registers to the rest.
         let mut odd = Odd::default();
-        let (mut bytes, mut written) = (0, 0);
-        for i in 0..n {
-            let desc = descs.read(i);
-            // Not beyond the burst: the kernel is about to write there.
-            if i + AHEAD < n {
-                view.prefetch(descs.read(i + AHEAD).addr);
+        let (mut read, mut written, mut shown, mut bytes) = (0, 0, 0, 0);
+        while read < n {
+            if !view.has_meta() && odd.in_parts == 0 {
+                let (from, to) =
+                    (descs.stretch(read, n - read), fill.stretch(written, n - written));
+                let most = from.len.min(to.len);
+                // SAFETY: as many slots as both rings have in one piece from there: of the
+                // descriptors those that wait, of the fill ring those that are free, as each
+                // frame that came has left one. The kernel touches neither until `finish`.
+                let (plain, len) =
+                    unsafe { run(view, lent, from.slots, to.slots, most, meta, &mut f) };
+                (read, written, shown) = (read + plain, written + plain, shown + plain);
+                bytes += len;
+                if plain == most {
+                    continue;
+                }
             }
+            let desc = descs.read(read);
+            read += 1;
             let Some(start) = view.lent_start(desc.addr, desc.len, lent) else {
-                odd.malformed += 1;
+                self.stats.malformed += 1;
                 continue;
             };
             if desc.options | odd.in_parts == 0 || odd.is_whole(desc) {
@@ -362,6 +371,7 @@ impl FrameRx for XdpRx {
                 } else {
                     RxMeta { wire_len: desc.len, ..meta }
                 };
+                shown += 1;
                 bytes += u64::from(desc.len);
                 // SAFETY: checked above; the kernel gets the frame again only below.
                 f(RxFrame { bytes: unsafe { view.bytes(at, desc.len as usize) }, meta });
@@ -369,10 +379,8 @@ impl FrameRx for XdpRx {
             fill.write(written, start);
             written += 1;
         }
-        let shown = written - odd.parts;
         self.stats.frames += u64::from(shown);
         self.stats.bytes += bytes;
-        self.stats.malformed += odd.malformed;
         self.stats.truncated += odd.truncated;
         self.finish(written);
         Ok(shown as usize)
@@ -383,6 +391,50 @@ impl FrameRx for XdpRx {
     }
 }
 
+/// Shows frames in whole, each in a descriptor without options, and gives them back, as long as
+/// the next one is such. Returns how many those were and their bytes. Kept to itself, so that the
+/// few things that it works with stay in registers wherever `poll` is used.
+///
+/// # Safety
+///
+/// `from` and `to` are `most` slots each, which nobody else reads or writes meanwhile, and the
+/// frames that `lent` has a bit for were given to the caller if a descriptor names them.
+#[inline(never)]
+unsafe fn run<F: FnMut(RxFrame<'_>)>(
+    view: View,
+    lent: &[u64],
+    from: NonNull<Desc>,
+    to: NonNull<u64>,
+    most: u32,
+    meta: RxMeta,
+    f: &mut F,
+) -> (u32, u64) {
+    let mut bytes = 0;
+    // The frames' first lines are in the cache of the CPU that the kernel ran on. Asked for
+    // together, they come together.
+    for i in 0..most {
+        // SAFETY: below `most`, as the caller vouches.
+        view.prefetch(unsafe { from.add(i as usize).read() }.addr);
+    }
+    for i in 0..most {
+        // SAFETY: below `most`, as the caller vouches.
+        let (desc, to) = unsafe { (from.add(i as usize).read(), to.add(i as usize)) };
+        match view.lent_start(desc.addr, desc.len, lent) {
+            Some(start) if desc.options == 0 => {
+                bytes += u64::from(desc.len);
+                // SAFETY: a frame that was lent and has come back; the kernel gets it again only
+                // when the fill ring is submitted.
+                let frame = unsafe { view.bytes(desc.addr as usize, desc.len as usize) };
+                f(RxFrame { bytes: frame, meta: RxMeta { wire_len: desc.len, ..meta } });
+                // SAFETY: as above.
+                unsafe { to.write(start) };
+            }
+            _ => return (i, bytes),
+        }
+    }
+    (most, bytes)
+}
+
 /// What happens to few frames of a burst.
 #[derive(Default)]
 struct Odd {
@@ -390,11 +442,8 @@ struct Odd {
     now: Option<u64>,
     /// [`XDP_PKT_CONTD`] after a descriptor of a frame that goes on.
     in_parts: u32,
-    /// Descriptors of frames in parts.
-    parts: u32,
     /// Frames in parts.
     truncated: u64,
-    malformed: u64,
 }
 
 impl Odd {
@@ -406,7 +455,6 @@ impl Odd {
     fn is_whole(&mut self, desc: Desc) -> bool {
         let goes_on = desc.options & XDP_PKT_CONTD;
         let is_part = goes_on | self.in_parts != 0;
-        self.parts += u32::from(is_part);
         self.truncated += u64::from(is_part && goes_on == 0);
         self.in_parts = goes_on;
         !is_part

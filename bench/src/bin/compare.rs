@@ -1,7 +1,7 @@
 //! Ours and other programs, in one run: started by `bench/run`, as root.
 //!
 //! ```text
-//! compare [--quick] [--only NAME,..] [--rounds N] [--list] [--no-write]
+//! compare [--quick] [--only NAME,..] [--rounds N] [--minutes N] [--list] [--no-write]
 //! ```
 
 use std::path::Path;
@@ -17,12 +17,14 @@ use linerate_bench::compare::{Case, cases, interrupt, machine, peers, report};
 const RESULTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/results.json");
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/performance.md");
 
-const USAGE: &str = "compare [--quick] [--only NAME,..] [--rounds N] [--list] [--no-write]";
+const USAGE: &str =
+    "compare [--quick] [--only NAME,..] [--rounds N] [--minutes N] [--list] [--no-write]";
 
 struct Options {
     quick: bool,
     only: Vec<String>,
     rounds: Option<usize>,
+    minutes: Option<u64>,
     list: bool,
     /// Only installs what is compared with.
     install: bool,
@@ -44,6 +46,7 @@ fn options() -> Result<Options, String> {
         quick: false,
         only: Vec::new(),
         rounds: None,
+        minutes: None,
         list: false,
         install: false,
         write: true,
@@ -62,6 +65,10 @@ fn options() -> Result<Options, String> {
             "--rounds" => {
                 let rounds = words.next().and_then(|n| n.parse().ok()).filter(|n| *n > 0);
                 options.rounds = Some(rounds.ok_or("--rounds N")?);
+            }
+            "--minutes" => {
+                let minutes = words.next().and_then(|n| n.parse().ok()).filter(|n| *n > 0);
+                options.minutes = Some(minutes.ok_or("--minutes N")?);
             }
             _ => return Err(format!("{word}: {USAGE}")),
         }
@@ -98,6 +105,9 @@ fn compare(options: &Options) -> Result<(), String> {
     plan.rounds = options.rounds.unwrap_or(plan.rounds);
     if options.rounds.is_some() {
         plan.budget = Duration::from_secs(24 * 3600);
+    }
+    if let Some(minutes) = options.minutes {
+        plan.budget = Duration::from_secs(minutes * 60);
     }
 
     let lab = Lab::new()?;

@@ -23,7 +23,7 @@ pub fn markdown(results: &Results) -> String {
     let _ = writeln!(
         text,
         "\n\"At or above\" is met from {:.2} on: runs of one program differ by as much. All ratios \
-         are ours to the best of the others that ran, by medians.",
+         are ours to the best of the others that ran: the median of the ratios within each round.",
         1.0 - RESOLUTION
     );
     let mut facts: &[(String, String)] = &[];

@@ -63,6 +63,16 @@ impl Row {
     pub fn spread(&self, load: usize, key: &str) -> Option<Spread> {
         Spread::of(self.values.get(load)?.get(key)?.clone())
     }
+
+    /// The median of our ratio to another row within each round: what changes from round to round
+    /// (where the two virtual CPUs run, say) changes both. `None`: not all rounds have both.
+    fn ratio_to(&self, other: &Self, load: usize, key: &str) -> Option<f64> {
+        let values = |row: &Self| row.values.get(load)?.get(key).cloned();
+        let (ours, theirs) = (values(self)?, values(other)?);
+        let is_whole = ours.len() == theirs.len() && theirs.iter().all(|value| *value > 0.0);
+        let ratios = ours.iter().zip(&theirs).map(|(ours, theirs)| ours / theirs).collect();
+        Some(Spread::of(ratios)?.median).filter(|_| is_whole)
+    }
 }
 
 /// How a target came out.
@@ -88,14 +98,17 @@ impl CaseResult {
                 continue;
             }
             let theirs = target.rivals.iter().filter_map(|name| {
-                Some((row(name)?.spread(load, &target.column)?.median, name.clone()))
+                let row = row(name)?;
+                Some((row.spread(load, &target.column)?.median, row))
             });
             let best = match target.rule {
                 Rule::AtLeast(_) => theirs.max_by(|a, b| a.0.total_cmp(&b.0)),
                 _ => theirs.min_by(|a, b| a.0.total_cmp(&b.0)),
             };
-            if let Some((value, name)) = best.filter(|(value, _)| *value > 0.0) {
-                ratios.push((label.clone(), mine.median / value, name));
+            if let Some((value, best)) = best.filter(|(value, _)| *value > 0.0) {
+                let ratio = ours.ratio_to(best, load, &target.column);
+                let ratio = ratio.unwrap_or(mine.median / value);
+                ratios.push((label.clone(), ratio, best.name.clone()));
             }
         }
         let met = ratios.iter().all(|(_, ratio, _)| match target.rule {
@@ -194,6 +207,20 @@ mod tests {
             case.verdict(&Target::new("", "us", &["absent"], "mpps", Rule::AtMost(1.0))),
             None
         );
+    }
+
+    #[test]
+    fn ratios_are_taken_within_rounds() {
+        // The machine was slow in the second round, and differently so in the third.
+        let mut case = case(vec![
+            row("us", Class::Ours, "ns", &[2.0, 20.0, 3.0]),
+            row("them", Class::Peer, "ns", &[2.5, 25.0, 2.0]),
+        ]);
+        let target = Target::new("", "us", &["them"], "ns", Rule::AtMost(1.0));
+        assert_eq!(case.verdict(&target).unwrap().ratios[0].1, 0.8);
+        // A round is missing: medians it is.
+        case.rows[1].values[0].insert("ns".into(), vec![2.5, 25.0]);
+        assert!(case.verdict(&target).unwrap().ratios[0].1 < 0.3);
     }
 
     #[test]
