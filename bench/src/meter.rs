@@ -7,13 +7,16 @@ use std::time::Instant;
 
 use signal_hook::consts::{SIGALRM, SIGTERM};
 
+/// Turns are sorted by their ticks a frame, in halves of one, up to 8192.
+const PLACES: usize = 1 << 14;
+
 /// Time of those turns of a loop that did something, by the CPU's counter.
 #[derive(Debug)]
 pub struct Meter {
     stop: Arc<AtomicBool>,
     start: (Instant, u64),
-    /// Ticks of the turns that did something.
-    work: u64,
+    /// Frames of the turns that did something, by what each cost.
+    costs: Box<[u64; PLACES]>,
     turns: u64,
     frames: u64,
 }
@@ -44,8 +47,9 @@ impl Meter {
         }
         // SAFETY: no preconditions; the signal is handled.
         unsafe { libc::alarm(120) };
+        let costs = Box::new([0; PLACES]);
         println!("ready");
-        Ok(Self { stop, start: (Instant::now(), ticks()), work: 0, turns: 0, frames: 0 })
+        Ok(Self { stop, start: (Instant::now(), ticks()), costs, turns: 0, frames: 0 })
     }
 
     /// Is there more to do?
@@ -59,17 +63,25 @@ impl Meter {
     #[inline(always)]
     pub fn turn(&mut self, start: u64, frames: usize) {
         if frames > 0 {
-            self.work += ticks() - start;
+            let halves = (ticks() - start) * 2 / frames as u64;
+            self.costs[(halves as usize).min(PLACES - 1)] += frames as u64;
             self.turns += 1;
             self.frames += frames as u64;
         }
     }
 
-    /// Says what was done.
+    /// Says what was done, and what the frame in the middle cost: interrupts, and a host that runs
+    /// something else on the CPU, fall on few turns and make those long.
     pub fn report(&self) {
         let (instant, tick) = self.start;
         let ns = instant.elapsed().as_nanos() as f64 / ticks().wrapping_sub(tick) as f64;
         let (frames, turns) = (self.frames, self.turns);
-        println!("frames={frames} turns={turns} work_ns={:.0}", self.work as f64 * ns);
+        let mut below = 0;
+        let middle = self.costs.iter().position(|n| {
+            below += n;
+            below * 2 > frames
+        });
+        let middle = middle.map_or(0.0, |halves| (halves as f64 + 0.5) / 2.0 * ns);
+        println!("frames={frames} turns={turns} frame_ns={middle:.2}");
     }
 }

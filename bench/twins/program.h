@@ -45,8 +45,11 @@ static inline uint64_t now_ns(void)
 	return t.tv_sec * 1000000000ull + t.tv_nsec;
 }
 
+/* Turns are sorted by their ticks a frame, in halves of one. */
+enum { METER_PLACES = 1 << 14 };
+
 struct meter {
-	uint64_t frames, turns, work, start_ns, start_ticks;
+	uint64_t frames, turns, start_ns, start_ticks, costs[METER_PLACES];
 };
 
 static inline void meter_start(struct meter *m)
@@ -66,7 +69,9 @@ static inline void meter_start(struct meter *m)
 static inline void meter_turn(struct meter *m, uint64_t start, unsigned frames)
 {
 	if (frames) {
-		m->work += ticks() - start;
+		uint64_t halves = (ticks() - start) * 2 / frames;
+
+		m->costs[halves < METER_PLACES ? halves : METER_PLACES - 1] += frames;
 		m->turns++;
 		m->frames += frames;
 	}
@@ -74,10 +79,17 @@ static inline void meter_turn(struct meter *m, uint64_t start, unsigned frames)
 
 static inline void meter_report(const struct meter *m)
 {
-	double ns = (double)(now_ns() - m->start_ns) / (double)(ticks() - m->start_ticks);
+	double ns = (double)(now_ns() - m->start_ns) / (double)(ticks() - m->start_ticks), middle = 0;
+	uint64_t below = 0;
 
-	printf("frames=%llu turns=%llu work_ns=%.0f\n", (unsigned long long)m->frames,
-	       (unsigned long long)m->turns, m->work * ns);
+	for (int i = 0; i < METER_PLACES; i++) {
+		below += m->costs[i];
+		if (below * 2 > m->frames) {
+			middle = (i + 0.5) / 2 * ns;
+			break;
+		}
+	}
+	printf("frames=%llu turns=%llu frame_ns=%.2f\n", (unsigned long long)m->frames, (unsigned long long)m->turns, middle);
 }
 
 /* What a handler does with a frame, as in src/sink.rs. */

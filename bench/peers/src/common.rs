@@ -20,10 +20,13 @@ pub fn ticks() -> u64 {
     unsafe { std::arch::x86_64::_rdtsc() }
 }
 
+/// Turns are sorted by their ticks a frame, in halves of one.
+const PLACES: usize = 1 << 14;
+
 /// Time of those turns that did something.
 pub struct Meter {
     start: (Instant, u64),
-    work: u64,
+    costs: Box<[u64; PLACES]>,
     turns: u64,
     frames: u64,
     words: u64,
@@ -37,8 +40,9 @@ impl Meter {
             libc::signal(libc::SIGALRM, on_signal as extern "C" fn(libc::c_int) as usize);
             libc::alarm(120);
         }
+        let costs = Box::new([0; PLACES]);
         println!("ready");
-        Self { start: (Instant::now(), ticks()), work: 0, turns: 0, frames: 0, words: 0 }
+        Self { start: (Instant::now(), ticks()), costs, turns: 0, frames: 0, words: 0 }
     }
 
     #[inline(always)]
@@ -49,7 +53,8 @@ impl Meter {
     #[inline(always)]
     pub fn turn(&mut self, start: u64, frames: usize) {
         if frames > 0 {
-            self.work += ticks() - start;
+            let halves = (ticks() - start) * 2 / frames as u64;
+            self.costs[(halves as usize).min(PLACES - 1)] += frames as u64;
             self.turns += 1;
             self.frames += frames as u64;
         }
@@ -67,8 +72,13 @@ impl Meter {
     pub fn report(&self) {
         let (instant, tick) = self.start;
         let ns = instant.elapsed().as_nanos() as f64 / ticks().wrapping_sub(tick) as f64;
-        let work = self.work as f64 * ns;
-        println!("frames={} turns={} work_ns={work:.0}", self.frames, self.turns);
+        let mut below = 0;
+        let middle = self.costs.iter().position(|n| {
+            below += n;
+            below * 2 > self.frames
+        });
+        let middle = middle.map_or(0.0, |halves| (halves as f64 + 0.5) / 2.0 * ns);
+        println!("frames={} turns={} frame_ns={middle:.2}", self.frames, self.turns);
         println!("words={}", self.words);
     }
 }

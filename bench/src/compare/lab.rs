@@ -196,21 +196,31 @@ impl Lab {
             let address = format!("{}/24", ip_text(here.ip));
             quiet(&["ip", "addr", "add", &address, "dev", dev])?;
             quiet(&["ip", "link", "set", dev, "up"])?;
-            let (ip, mac) = (ip_text(there.ip), mac_text(there.mac));
-            quiet(&[
-                "ip",
-                "neigh",
-                "replace",
-                &ip,
-                "lladdr",
-                &mac,
-                "dev",
-                dev,
-                "nud",
-                "permanent",
-            ])?;
+            self.acquaint(side, here, there)?;
         }
         Ok(())
+    }
+
+    /// Puts the pair between namespaces A and B in order again: a program that took the link down
+    /// and up has made the kernel forget who is at its other end, and a counter there answers
+    /// no questions.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses.
+    pub fn tidy(&self) -> Result<(), String> {
+        for (side, here, there) in [(Side::A, VA, VB), (Side::B, VB, VA)] {
+            self.run(side, &["ip", "link", "set", here.interface, "up"])?;
+            self.acquaint(side, here, there)?;
+        }
+        Ok(())
+    }
+
+    /// Tells one station where the other is.
+    fn acquaint(&self, side: Side, here: Station, there: Station) -> Result<(), String> {
+        let (ip, mac) = (ip_text(there.ip), mac_text(there.mac));
+        let words = ["ip", "neigh", "replace", &ip, "lladdr", &mac, "dev", here.interface];
+        self.run(side, &[&words[..], &["nud", "permanent"]].concat()).map(drop)
     }
 
     /// Programs get huge pages, as they would where speed matters.

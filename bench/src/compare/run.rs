@@ -93,7 +93,7 @@ fn run_case(lab: &Lab, case: &mut Case, plan: &Plan, end: Instant) -> Result<Cas
                 if row.values[at].is_empty() && round > 1 {
                     continue;
                 }
-                let outcome = (contender.run)(&ground, load);
+                let outcome = lab.tidy().and_then(|()| (contender.run)(&ground, load));
                 if interrupt::asked() {
                     return Err(interrupt::WORD.into());
                 }

@@ -28,6 +28,9 @@ const MORE_TRIALS: usize = 3;
 const CLOSE: f64 = 1.04;
 /// Frames that a program may still have to get when the generator has ended.
 const SETTLE: Duration = Duration::from_millis(60);
+/// libpcap's programs get a block that is not full after their time-out, which is up to a second,
+/// and leave there what they have not got when they are stopped.
+const SETTLE_PCAP: Duration = Duration::from_millis(1200);
 /// Fewer frames tell no rate.
 const FEW: f64 = 10_000.0;
 /// The room that a trial must find.
@@ -114,6 +117,7 @@ fn programs() -> Vec<Contender> {
             named(all, "tcpdump").map(|program| Capture {
                 program: program.ready_at("listening on"),
                 count: |said| number_before(said, "packets captured"),
+                settle: SETTLE_PCAP,
             })
         }),
         contender("dumpcap", Class::Peer, |file| {
@@ -121,6 +125,7 @@ fn programs() -> Vec<Contender> {
             named(all, "dumpcap").map(|program| Capture {
                 program: program.ready_at("File:").settle(Duration::from_millis(100)),
                 count: |said| number_after(said, "Packets captured"),
+                settle: SETTLE_PCAP,
             })
         }),
         contender("netsniff-ng", Class::Peer, |file| {
@@ -129,6 +134,7 @@ fn programs() -> Vec<Contender> {
             named(all.into_iter().chain(ring), "netsniff-ng").map(|program| Capture {
                 program: program.ready_at("Running!").settle(Duration::from_millis(100)),
                 count: |said| number_before(said, "packets passed filter"),
+                settle: SETTLE,
             })
         }),
         contender("C loop, TPACKET_V3", Class::Twin, |file| {
@@ -136,6 +142,7 @@ fn programs() -> Vec<Contender> {
             Ok(Capture {
                 program: Program::new(Side::B, MEASURED_CPU, all),
                 count: |said| words(said).get("frames").copied(),
+                settle: SETTLE,
             })
         }),
     ]
@@ -145,6 +152,7 @@ fn programs() -> Vec<Contender> {
 struct Capture {
     program: Program,
     count: fn(&str) -> Option<f64>,
+    settle: Duration,
 }
 
 /// Our command, on defaults but for the CPU.
@@ -169,6 +177,7 @@ fn linerate(port: &str, file: &str) -> Result<Capture, String> {
             .ready_at("\"final\":false")
             .quit_by(Quit::Signal(libc::SIGINT)),
         count: |said| number_after(said, "\"delivered\""),
+        settle: SETTLE,
     })
 }
 
@@ -255,7 +264,7 @@ fn trial(
 ) -> Trial {
     let running = capture.program.start(ground.lab)?;
     let sent = generate_at(ground, load, "other", pps)?;
-    pause(SETTLE)?;
+    pause(capture.settle)?;
     let said = running.stop()?;
     let got = (capture.count)(&said).ok_or_else(|| format!("no count of frames: {said}"))?;
     let size = fs::metadata(place.file()).map_or(0, |file| file.len());
