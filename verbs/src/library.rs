@@ -2,9 +2,12 @@
 
 use std::ffi::CStr;
 use std::ops::Deref;
+#[cfg(not(feature = "linked"))]
 use std::sync::OnceLock;
 
-use linerate_common::{ErrorKind, SetupError};
+#[cfg(not(feature = "linked"))]
+use linerate_common::ErrorKind;
+use linerate_common::SetupError;
 use linerate_ibverbs_sys::Api;
 
 /// The functions of libibverbs. Copying it is copying a reference.
