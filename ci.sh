@@ -26,7 +26,7 @@ install_tools() {
     [[ " ${steps[*]} " != *" guest "* ]] || command -v "${pair%%:*}" >/dev/null || want+=("${pair#*:}")
   done
   [ -e /usr/include/bpf/bpf_helpers.h ] || want+=(libbpf-dev)
-  ldconfig -p 2>/dev/null | grep -q libibverbs.so.1 || want+=(libibverbs1 ibverbs-providers)
+  [[ "$(ldconfig -p 2>/dev/null)" == *libibverbs.so.1* ]] || want+=(libibverbs1 ibverbs-providers)
   [ -e /usr/include/infiniband/verbs.h ] || want+=(libibverbs-dev)
   [ ${#want[@]} = 0 ] && return
   if ! $root || ! command -v apt-get >/dev/null; then skip "cannot install: ${want[*]} (needs root and apt)"; return; fi
@@ -98,7 +98,7 @@ step_instructions() {
 # The stated minimum, where that toolchain is installed; clippy's incompatible_msrv lint otherwise.
 step_msrv() {
   local msrv; msrv=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
-  if rustup toolchain list 2>/dev/null | grep -q "^$msrv"; then
+  if grep -q "^$msrv" <<<"$(rustup toolchain list 2>/dev/null)"; then
     cargo "+$msrv" check --quiet --workspace --target-dir target/msrv
   else
     skip "no Rust $msrv toolchain to check the MSRV with (clippy's incompatible_msrv ran)"

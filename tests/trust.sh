@@ -13,7 +13,7 @@ cd "$(dirname "$0")/.."
 host=$(rustc -vV | sed -n 's/^host: //p')
 skip() { echo "SKIPPED tests/trust.sh: $1" | tee -a "${LINERATE_SKIPS:-/dev/null}"; }
 say() { printf -- '-- %s (%s s)\n' "$1" "$SECONDS"; }
-nightly() { rustup component list --toolchain nightly 2>/dev/null | grep -q "^$1.*(installed)"; }
+nightly() { grep -q "^$1.*(installed)" <<<"$(rustup component list --toolchain nightly 2>/dev/null)"; }
 
 # The lock-free pieces under the memory model, with other interleavings for other seeds; in the
 # long form also ExaNIC's ring and how its frames are put together, and the parsers.

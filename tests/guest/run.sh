@@ -28,17 +28,19 @@ for pair in qemu-system-x86_64:qemu-system-x86 busybox:busybox-static modinfo:km
   command -v "${pair%%:*}" >/dev/null || skip "no ${pair%%:*} (Debian: ${pair#*:})"
 done
 if ldd "$(command -v busybox)" >/dev/null 2>&1; then skip "busybox is not static (Debian: busybox-static)"; fi
-ibverbs=$(ldconfig -p | awk '/libibverbs\.so\.1 .*x86-64/ { print $NF; exit }')
+# Nothing here may read less than all that the command before it writes: that command would die of
+# SIGPIPE, at one time and not at another, and this script with it.
+ibverbs=$(ldconfig -p | awk '/libibverbs\.so\.1 .*x86-64/ && !found { found = $NF } END { print found }')
 [ -n "$ibverbs" ] || skip "no libibverbs.so.1 (Debian: libibverbs1)"
-provider=$(ls "$(dirname "$ibverbs")"/libibverbs/librxe-rdmav*.so 2>/dev/null | head -1)
-[ -n "$provider" ] || skip "no provider for rxe (Debian: ibverbs-providers)"
+providers=("$(dirname "$ibverbs")"/libibverbs/librxe-rdmav*.so); provider=${providers[0]}
+[ -e "$provider" ] || skip "no provider for rxe (Debian: ibverbs-providers)"
 
 # The kernel: a whole image of Debian's, of which only what is needed is kept.
 kernel_dir=$cache/kernel
 fetch_kernel() {
   command -v apt-get >/dev/null || skip "no apt-get to fetch a kernel with"
   local package deb tmp
-  package=$(apt-cache depends linux-image-amd64 2>/dev/null | awk '/Depends: linux-image-/ { print $2; exit }')
+  package=$(apt-cache depends linux-image-amd64 2>/dev/null | awk '/Depends: linux-image-/ && !found { found = $2 } END { print found }')
   [ -n "$package" ] || skip "apt knows no linux-image-amd64 (apt-get update?)"
   mkdir -p "$cache"; tmp=$(mktemp -d "$cache/new.XXXXXX")
   chmod 755 "$tmp"
@@ -53,8 +55,9 @@ fetch_kernel() {
   # the boot: unpack it once, here.
   local image offset
   image=$(ls "$tmp"/kernel/boot/vmlinuz-*)
-  offset=$(grep -abom1 -P '\xfd7zXZ\x00' "$image" | head -1 | cut -d: -f1 || true)
+  offset=$(grep -abo -P '\xfd7zXZ\x00' "$image" | sed -n '1s/:.*//p' || true)
   if [ -n "$offset" ]; then
+    # What follows the packed part ends xz, and with it tail: that is no failure.
     tail -c "+$((offset + 1))" "$image" | xz -dc --single-stream > "$tmp/kernel/vmlinux" 2>/dev/null || true
     [ "$(head -c 4 "$tmp/kernel/vmlinux" | tail -c 3)" = ELF ] || rm -f "$tmp/kernel/vmlinux"
   fi
@@ -91,7 +94,7 @@ add_module() {
   local name=${1//-/_} file dependency
   [ -z "${seen[$name]:-}" ] || return 0
   seen[$name]=1
-  file=$(find "$kernel_dir/lib/modules" -regex ".*/${name//_/[-_]}\.ko\(\.xz\)?" | head -1)
+  file=$(find "$kernel_dir/lib/modules" -regex ".*/${name//_/[-_]}\.ko\(\.xz\)?" -print -quit)
   [ -n "$file" ] || skip "the kernel has no module $1"
   for dependency in $(modinfo -F depends "$file" | tr , ' '); do add_module "$dependency"; done
   case $file in
