@@ -56,6 +56,10 @@ impl Control {
             (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
                 self.dst = array::<4>(data, 8).map(|a| Ipv4Addr::from(a).into());
             }
+            // struct sockaddr_in.
+            (libc::IPPROTO_IP, libc::IP_ORIGDSTADDR) => {
+                self.dst = array::<4>(data, 4).map(|a| Ipv4Addr::from(a).into());
+            }
             (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
                 self.dst = array::<16>(data, 0).map(|a| Ipv6Addr::from(a).into());
             }

@@ -4,11 +4,15 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use linerate_common::membership::SocketJoins;
-use linerate_common::{Error, SetupError};
+use linerate_common::{Error, MAX_BURST, SetupError};
 
-use crate::port::Options;
+use crate::batch::Batch;
+use crate::port::{Options, Stamps};
 use crate::preload::needed;
-use crate::{error, sys};
+use crate::{error, preload, sys};
+
+/// By how much more is asked for after as many datagrams were there as were asked for.
+const GROWTH: usize = 8;
 
 /// The interface that sockets are opened on, as it is now.
 #[derive(Debug, Clone)]
@@ -28,6 +32,12 @@ pub(crate) struct Inlet {
     drops: u32,
     total_drops: u64,
     last_drops: u32,
+    /// Datagrams to ask for next: see [`receive`](Self::receive).
+    want: usize,
+    /// No control message is wanted but the count of drops.
+    bare: bool,
+    /// The last datagram came alone.
+    alone: bool,
 }
 
 /// What a socket is open for.
@@ -57,7 +67,8 @@ impl Inlet {
         let fd = socket.as_fd();
         // Other programs may listen to the same groups.
         sys::enable(fd, "SO_REUSEADDR", libc::SOL_SOCKET, libc::SO_REUSEADDR).map_err(fail)?;
-        prepare(fd, place, options, v6, notices).map_err(fail)?;
+        // The destination, to tell groups apart.
+        prepare(fd, place, options, v6, true, notices).map_err(fail)?;
         let (level, option) = if v6 {
             (libc::IPPROTO_IPV6, libc::IPV6_MULTICAST_ALL)
         } else {
@@ -71,7 +82,7 @@ impl Inlet {
         sys::name("bind", fd, addr, place.index)
             .map_err(|e| error::address(e, &place.name, addr))?;
         let target = Target::Groups { v6, joins: SocketJoins::default(), check: !only_own };
-        Ok(Self::new(socket, target, port, place.index))
+        Ok(Self::new(socket, target, port, place.index, false))
     }
 
     /// A socket for one address of this host, from anybody or connected to one peer.
@@ -89,7 +100,9 @@ impl Inlet {
             // Several conversations of one address; the kernel prefers the connected socket.
             sys::enable(fd, "SO_REUSEADDR", libc::SOL_SOCKET, libc::SO_REUSEADDR).map_err(fail)?;
         }
-        prepare(fd, place, options, dst.is_ipv6(), notices).map_err(fail)?;
+        // The destination is the address that the socket is bound to, unless that is any.
+        let any = dst.ip().is_unspecified();
+        prepare(fd, place, options, dst.is_ipv6(), any, notices).map_err(fail)?;
         if !sys::bind_to_interface(fd, &place.name).map_err(fail)? {
             notices.push(format!(
                 "{dst} is received on every interface: tying it to {} needs Linux 5.7 or CAP_NET_RAW",
@@ -101,11 +114,67 @@ impl Inlet {
             sys::name("connect", fd, src, place.index)
                 .map_err(|e| error::address(e, &place.name, src))?;
         }
-        Ok(Self::new(socket, Target::Unicast { dst, src }, dst.port(), place.index))
+        let bare = !any && options.stamps == Stamps::Off && !options.ttl_tos;
+        Ok(Self::new(socket, Target::Unicast { dst, src }, dst.port(), place.index, bare))
     }
 
-    fn new(socket: OwnedFd, target: Target, port: u16, index: u32) -> Self {
-        Self { socket, target, port, index, drops: 0, total_drops: 0, last_drops: 0 }
+    fn new(socket: OwnedFd, target: Target, port: u16, index: u32, bare: bool) -> Self {
+        Self {
+            socket,
+            target,
+            port,
+            index,
+            drops: 0,
+            total_drops: 0,
+            last_drops: 0,
+            want: 1,
+            bare,
+            alone: false,
+        }
+    }
+
+    /// Receives what waits, at most `max` datagrams, into the slots from `first` on.
+    #[inline]
+    pub(crate) fn receive(
+        &mut self,
+        batch: &mut Batch,
+        first: usize,
+        max: usize,
+    ) -> Result<usize, Error> {
+        let n = batch.receive(self.socket.as_fd(), first, max)?;
+        self.alone &= n == 0;
+        Ok(n)
+    }
+
+    /// As [`receive`](Self::receive), but asks for as many datagrams as were there the last time,
+    /// and for more as long as there are. So one that comes alone costs no second look, and is
+    /// shown before those behind it are fetched.
+    #[inline]
+    pub(crate) fn receive_growing(
+        &mut self,
+        batch: &mut Batch,
+        first: usize,
+        max: usize,
+    ) -> Result<usize, Error> {
+        if max == 0 {
+            return Ok(0);
+        }
+        let want = self.want.min(max);
+        if want > 1 {
+            let n = self.receive(batch, first, want)?;
+            self.want = if n < want { n.max(1) } else { (want * GROWTH).min(MAX_BURST) };
+            return Ok(n);
+        }
+        // No datagram is dropped between two that came alone, so that the second has nothing to
+        // tell of.
+        let n = batch.receive_one(self.socket.as_fd(), first, self.bare && self.alone)?;
+        if n > 0 {
+            self.alone = true;
+            self.want = GROWTH;
+        } else {
+            self.want = 1;
+        }
+        Ok(n)
     }
 
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
@@ -214,6 +283,7 @@ fn prepare(
     place: &Place,
     options: &Options,
     v6: bool,
+    destination: bool,
     notices: &mut Vec<String>,
 ) -> Result<(), Error> {
     let mut notice = |text: String| {
@@ -223,24 +293,14 @@ fn prepare(
     };
     if v6 {
         sys::enable(fd, "IPV6_V6ONLY", libc::IPPROTO_IPV6, libc::IPV6_V6ONLY)?;
-        for (op, option) in [
-            ("IPV6_RECVPKTINFO", libc::IPV6_RECVPKTINFO),
-            ("IPV6_RECVHOPLIMIT", libc::IPV6_RECVHOPLIMIT),
-            ("IPV6_RECVTCLASS", libc::IPV6_RECVTCLASS),
-        ] {
-            needed(sys::enable(fd, op, libc::IPPROTO_IPV6, option))?;
-        }
-    } else {
-        for (op, option) in [
-            ("IP_PKTINFO", libc::IP_PKTINFO),
-            ("IP_RECVTTL", libc::IP_RECVTTL),
-            ("IP_RECVTOS", libc::IP_RECVTOS),
-        ] {
-            needed(sys::enable(fd, op, libc::IPPROTO_IP, option))?;
-        }
     }
+    // Each control message that comes with a datagram costs as much as copying a short one.
+    for (level, op, option) in facts(v6, destination, options.ttl_tos) {
+        needed(sys::enable(fd, op, level, option))?;
+    }
+    // Comes with no datagram until one has been dropped.
     needed(sys::enable(fd, "SO_RXQ_OVFL", libc::SOL_SOCKET, libc::SO_RXQ_OVFL))?;
-    if !stamp(fd, options.hardware_stamps) {
+    if !stamp(fd, options.stamps) {
         notice("no timestamps: this socket layer does not know SO_TIMESTAMPING".into());
     }
     if let Some(got) = grow_buffer(fd, options.receive_buffer_bytes) {
@@ -263,16 +323,50 @@ fn prepare(
     Ok(())
 }
 
+/// The options that have the kernel tell about a datagram's headers.
+fn facts(
+    v6: bool,
+    destination: bool,
+    ttl_tos: bool,
+) -> impl Iterator<Item = (libc::c_int, &'static str, libc::c_int)> {
+    let (level, dst, ttl, tos) = if v6 {
+        (
+            libc::IPPROTO_IPV6,
+            ("IPV6_RECVPKTINFO", libc::IPV6_RECVPKTINFO),
+            ("IPV6_RECVHOPLIMIT", libc::IPV6_RECVHOPLIMIT),
+            ("IPV6_RECVTCLASS", libc::IPV6_RECVTCLASS),
+        )
+    } else {
+        // For IP_PKTINFO the kernel looks a route up for each datagram to a group. The preloaded
+        // stacks know nothing else.
+        let dst = if preload::stack().is_some() {
+            ("IP_PKTINFO", libc::IP_PKTINFO)
+        } else {
+            ("IP_RECVORIGDSTADDR", libc::IP_RECVORIGDSTADDR)
+        };
+        let (ttl, tos) = (("IP_RECVTTL", libc::IP_RECVTTL), ("IP_RECVTOS", libc::IP_RECVTOS));
+        (libc::IPPROTO_IP, dst, ttl, tos)
+    };
+    [(destination, dst), (ttl_tos, ttl), (ttl_tos, tos)]
+        .into_iter()
+        .filter(|(wanted, _)| *wanted)
+        .map(move |(_, (op, option))| (level, op, option))
+}
+
 /// Asks for timestamps: with the card's where wanted and possible.
-fn stamp(fd: BorrowedFd<'_>, hardware: bool) -> bool {
+fn stamp(fd: BorrowedFd<'_>, stamps: Stamps) -> bool {
     let software = libc::SOF_TIMESTAMPING_RX_SOFTWARE | libc::SOF_TIMESTAMPING_SOFTWARE;
     let both = software | libc::SOF_TIMESTAMPING_RX_HARDWARE | libc::SOF_TIMESTAMPING_RAW_HARDWARE;
     let set = |flags: libc::c_uint| {
         let op = "SO_TIMESTAMPING";
         sys::set(fd, op, libc::SOL_SOCKET, libc::SO_TIMESTAMPING, &flags).is_ok()
     };
-    // VMA refuses the pair when the card has no clock.
-    (hardware && set(both)) || set(software)
+    match stamps {
+        // VMA refuses the pair when the card has no clock.
+        Stamps::Best => set(both) || set(software),
+        Stamps::Software => set(software),
+        Stamps::Off => true,
+    }
 }
 
 /// Asks for a receive buffer, beyond the limit where the caller may. Gives what the kernel
@@ -299,7 +393,7 @@ mod tests {
 
     fn inlet() -> Inlet {
         let target = Target::Unicast { dst: "127.0.0.1:1".parse().unwrap(), src: None };
-        Inlet::new(sys::udp_socket(false).unwrap(), target, 1, 1)
+        Inlet::new(sys::udp_socket(false).unwrap(), target, 1, 1, false)
     }
 
     #[test]

@@ -98,8 +98,9 @@ mod stamps;
 mod strip;
 mod sys;
 mod tx;
+mod way;
 
-pub use port::{Gso, Options, Port, open};
+pub use port::{Gso, Options, Port, Stamps, open};
 pub use preload::stack as preloaded_stack;
 pub use rx::UdpRx;
 pub use tx::UdpTx;

@@ -8,7 +8,7 @@ use crate::error;
 use crate::inlet::Place;
 use crate::inlets::Inlets;
 use crate::rx::UdpRx;
-use crate::stamps::Stamps;
+use crate::stamps::Clocks;
 use crate::sys;
 use crate::tx::UdpTx;
 
@@ -33,8 +33,11 @@ pub struct Options {
     /// Poll the card's queue for so many µs from within receive calls (`SO_BUSY_POLL`; older
     /// kernels want CAP_NET_ADMIN). Default 0: off.
     pub busy_poll_us: u32,
-    /// Use the card's timestamps where the driver hands them out. Default on.
-    pub hardware_stamps: bool,
+    /// Whose timestamps frames carry. Default: the best there are.
+    pub stamps: Stamps,
+    /// Show each datagram's time to live and type of service in the header that is made up for
+    /// it. The kernel takes its time to tell them, so they are 0 by default.
+    pub ttl_tos: bool,
     /// One socket a group, instead of one for as many groups of a port as the kernel lets it
     /// join. Costs a receive call for each group that has something. For preloaded stacks that do
     /// not tell a datagram's destination; under exasock it is always so. Default off.
@@ -56,6 +59,19 @@ pub struct Options {
     /// Hand runs of equally long datagrams to the kernel in one piece (`UDP_SEGMENT`). Never
     /// under a preloaded stack: it would send the piece as one datagram.
     pub gso: Gso,
+}
+
+/// Whose timestamps received frames carry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Stamps {
+    /// The card's where its driver hands them out and they can be believed, else the kernel's.
+    #[default]
+    Best,
+    /// The kernel's.
+    Software,
+    /// Nobody's: the cheapest. Datagrams of several sockets are then in no order.
+    Off,
 }
 
 /// Whether to use UDP segmentation offload.
@@ -80,7 +96,8 @@ impl Default for Options {
             receive_buffer_bytes: 4 << 20,
             datagram_bytes: LONGEST,
             busy_poll_us: 0,
-            hardware_stamps: true,
+            stamps: Stamps::Best,
+            ttl_tos: false,
             socket_per_group: false,
             max_frame_bytes: 0,
             send_slots: 256,
@@ -127,10 +144,10 @@ pub fn open(interface: &str, options: &Options) -> Result<Port, SetupError> {
     let tx = UdpTx::open(&place, options)?;
     let clock = sys::udp_socket(false).map_err(socket)?;
     let ptp = sys::ptp_clock_of(std::os::fd::AsFd::as_fd(&clock), &place.name);
-    let stamps = Stamps::new(sys::tai_offset_s(), ptp);
+    let clocks = Clocks::new(options.stamps, sys::tai_offset_s(), ptp);
     let batch = Batch::new(options.datagram_bytes.clamp(1, LONGEST));
     let inlets = Inlets::new(place, interfaces, options).map_err(socket)?;
-    let mut rx = UdpRx::new(inlets, batch, stamps);
+    let mut rx = UdpRx::new(inlets, batch, clocks);
     rx.add_all(&options.flows)?;
     Ok(Port { rx, tx })
 }

@@ -12,7 +12,7 @@ use crate::batch::Batch;
 use crate::inlets::Inlets;
 use crate::plan::Plan;
 use crate::shown::{Shown, by_time, dress};
-use crate::stamps::Stamps;
+use crate::stamps::Clocks;
 
 /// Empty turns between two looks at whether the interface went away.
 const LINK_EVERY: u32 = 4096;
@@ -31,7 +31,7 @@ pub struct UdpRx {
     rules: Vec<(RuleId, FlowSpec)>,
     last_rule: u32,
     batch: Batch,
-    stamps: Stamps,
+    stamps: Clocks,
     window: [Shown; MAX_BURST],
     len: usize,
     /// Slots that `poll` has received, from the only socket, and not shown yet.
@@ -41,10 +41,12 @@ pub struct UdpRx {
     stats: RxStats,
     icmp_errors: u64,
     idle: u32,
+    /// Something was received since the queue was armed.
+    busy: bool,
 }
 
 impl UdpRx {
-    pub(crate) fn new(inlets: Inlets, batch: Batch, stamps: Stamps) -> Self {
+    pub(crate) fn new(inlets: Inlets, batch: Batch, stamps: Clocks) -> Self {
         Self {
             inlets,
             rules: Vec::new(),
@@ -58,6 +60,7 @@ impl UdpRx {
             stats: RxStats::default(),
             icmp_errors: 0,
             idle: 0,
+            busy: false,
         }
     }
 
@@ -129,9 +132,16 @@ impl UdpRx {
     /// Receives from one socket into the slots from `first` on.
     #[inline]
     fn receive(&mut self, inlet: usize, first: usize, max: usize) -> Result<usize, Error> {
-        let Some(inlet) = self.inlets.list.get(inlet) else { return Ok(0) };
+        // Among several, epoll has said that something is there.
+        let only = self.inlets.list.len() == 1;
+        let Some(inlet) = self.inlets.list.get_mut(inlet) else { return Ok(0) };
         for _ in 0..ICMP_TRIES {
-            match self.batch.receive(inlet.fd(), first, max) {
+            let done = if only {
+                inlet.receive_growing(&mut self.batch, first, max)
+            } else {
+                inlet.receive(&mut self.batch, first, max)
+            };
+            match done {
                 Err(e) if is_icmp(e.errno) => self.icmp_errors += 1,
                 other => return other,
             }
@@ -177,6 +187,7 @@ impl UdpRx {
     fn end(&mut self, received: usize) -> Result<(), Error> {
         if received > 0 {
             self.idle = 0;
+            self.busy = true;
             return Ok(());
         }
         self.idle += 1;
@@ -321,9 +332,11 @@ impl Waitable for UdpRx {
     }
 
     /// Nothing to ask of the kernel. Changes of the interface are dealt with here, since they
-    /// wake up too.
+    /// wake up too; but for that a wake-up must have brought no datagram.
     fn arm(&mut self) -> Result<(), Error> {
-        self.heed_link();
+        if !std::mem::take(&mut self.busy) {
+            self.heed_link();
+        }
         Ok(())
     }
 }

@@ -1,13 +1,12 @@
 //! From a received datagram to the frame that is shown.
 
-use linerate_common::clock::now_ns;
 use linerate_common::{RxFlags, RxFrame, RxMeta, RxStats};
 
 use crate::batch::Batch;
 use crate::control::Control;
 use crate::headers::{self, Facts, HEADROOM};
 use crate::inlet::Inlet;
-use crate::stamps::Stamps;
+use crate::stamps::Clocks;
 
 /// A frame in the window: a part of a slot.
 #[derive(Clone, Copy)]
@@ -51,7 +50,7 @@ pub(crate) fn by_time(frames: &mut [Shown]) {
 pub(crate) fn dress(
     inlet: &mut Inlet,
     batch: &mut Batch,
-    stamps: &mut Stamps,
+    stamps: &mut Clocks,
     stats: &mut RxStats,
     mac: [u8; 6],
     i: usize,
@@ -71,9 +70,7 @@ pub(crate) fn dress(
         stats.filtered += 1;
         return None;
     };
-    // The first datagrams may come before the kernel has switched its stamping on.
-    let software = control.software_ns.unwrap_or_else(now_ns);
-    let (ts_ns, ts_flags) = stamps.choose(control.hardware_ns, software);
+    let (ts_ns, ts_flags) = stamps.choose(control.hardware_ns, control.software_ns);
     flags |= ts_flags;
     if truncated {
         flags |= RxFlags::TRUNCATED;

@@ -1,6 +1,9 @@
 //! Which of a datagram's timestamps to believe.
 
-use linerate_common::{ClockDomain, ClockInfo, RxFlags};
+use linerate_common::clock::now_ns;
+use linerate_common::{ClockDomain, ClockInfo, NO_TS, RxFlags};
+
+use crate::port::Stamps;
 
 /// Two clocks that are this close, in ns, are the same time scale: far less than the 37 s between
 /// TAI and UTC, far more than a datagram takes from the card to the kernel's own stamp.
@@ -12,24 +15,36 @@ const SAME_NS: u64 = 1_000_000_000;
 /// `SO_TIMESTAMPING` gives the card's clock as it is: on UTC, on TAI (where ptp4l puts it), or
 /// counting from the boot of the card. It is compared with the software stamp that comes along.
 #[derive(Debug)]
-pub(crate) struct Stamps {
+pub(crate) struct Clocks {
+    off: bool,
     tai_offset_ns: u64,
     ptp: Option<u32>,
     seen: ClockInfo,
 }
 
-impl Stamps {
+impl Clocks {
     /// `tai_offset_s` is the kernel's TAI-UTC offset, 0 when it has not been told.
-    pub(crate) fn new(tai_offset_s: i32, ptp: Option<u32>) -> Self {
+    pub(crate) fn new(wanted: Stamps, tai_offset_s: i32, ptp: Option<u32>) -> Self {
         // Between 1972 and today the offset grew from 10 s to 37 s.
         let known = u64::try_from(tai_offset_s).ok().filter(|s| *s > 0).unwrap_or(37);
-        Self { tai_offset_ns: known * 1_000_000_000, ptp, seen: ClockInfo::KERNEL }
+        let off = wanted == Stamps::Off;
+        let seen = if off { ClockInfo::NONE } else { ClockInfo::KERNEL };
+        Self { off, tai_offset_ns: known * 1_000_000_000, ptp, seen }
     }
 
     /// The stamp to show. A card's clock that is neither on UTC nor on TAI says nothing about
     /// when the frame came; the kernel's stamp is better.
     #[inline]
-    pub(crate) fn choose(&mut self, hardware: Option<u64>, software: u64) -> (u64, RxFlags) {
+    pub(crate) fn choose(
+        &mut self,
+        hardware: Option<u64>,
+        software: Option<u64>,
+    ) -> (u64, RxFlags) {
+        if self.off {
+            return (NO_TS, RxFlags::NONE);
+        }
+        // The first datagrams may come before the kernel has switched its stamping on.
+        let software = software.unwrap_or_else(now_ns);
         match hardware {
             Some(hw) if hw.abs_diff(software) < SAME_NS => {
                 self.note(false);
@@ -67,17 +82,17 @@ mod tests {
 
     #[test]
     fn a_card_on_utc_is_believed() {
-        let mut stamps = Stamps::new(37, Some(2));
+        let mut stamps = Clocks::new(Stamps::Best, 37, Some(2));
         assert_eq!(stamps.clock(), ClockInfo::KERNEL);
-        assert_eq!(stamps.choose(Some(NOW - 900), NOW), (NOW - 900, RxFlags::TS_HW));
+        assert_eq!(stamps.choose(Some(NOW - 900), Some(NOW)), (NOW - 900, RxFlags::TS_HW));
         assert_eq!(stamps.clock().domain, ClockDomain::Phc(2));
     }
 
     #[test]
     fn a_card_on_tai_is_brought_to_utc_told_or_not() {
         for told in [37, 0] {
-            let mut stamps = Stamps::new(told, Some(0));
-            let stamp = stamps.choose(Some(NOW + 37 * S - 900), NOW);
+            let mut stamps = Clocks::new(Stamps::Best, told, Some(0));
+            let stamp = stamps.choose(Some(NOW + 37 * S - 900), Some(NOW));
             assert_eq!(stamp, (NOW - 900, RxFlags::TS_HW));
             assert_eq!(stamps.clock().domain, ClockDomain::PhcTai(0));
         }
@@ -85,14 +100,24 @@ mod tests {
 
     #[test]
     fn a_card_that_counts_from_its_boot_is_not_shown() {
-        let mut stamps = Stamps::new(37, Some(0));
-        assert_eq!(stamps.choose(Some(77 * S), NOW), (NOW, RxFlags::TS_SW));
-        assert_eq!(stamps.choose(Some(NOW - 5 * S), NOW), (NOW, RxFlags::TS_SW));
+        let mut stamps = Clocks::new(Stamps::Best, 37, Some(0));
+        assert_eq!(stamps.choose(Some(77 * S), Some(NOW)), (NOW, RxFlags::TS_SW));
+        assert_eq!(stamps.choose(Some(NOW - 5 * S), Some(NOW)), (NOW, RxFlags::TS_SW));
         assert_eq!(stamps.clock(), ClockInfo::KERNEL);
     }
 
     #[test]
+    fn without_stamps_no_time_is_made_up() {
+        let mut off = Clocks::new(Stamps::Off, 37, None);
+        assert_eq!(off.choose(None, None), (NO_TS, RxFlags::NONE));
+        assert_eq!(off.clock(), ClockInfo::NONE);
+    }
+
+    #[test]
     fn without_a_card_the_kernels_stamp_is_shown() {
-        assert_eq!(Stamps::new(37, None).choose(None, NOW), (NOW, RxFlags::TS_SW));
+        assert_eq!(
+            Clocks::new(Stamps::Best, 37, None).choose(None, Some(NOW)),
+            (NOW, RxFlags::TS_SW)
+        );
     }
 }

@@ -188,6 +188,28 @@ pub(crate) fn name(
     if rc == 0 { Ok(()) } else { Err(Error::os(op, last_errno())) }
 }
 
+/// Connects a socket, or undoes that.
+pub(crate) fn connect(socket: BorrowedFd<'_>, to: Option<&RawAddr>) -> Result<(), Error> {
+    // EMPTY is of the family AF_UNSPEC, which disconnects.
+    let (raw, len) = to.map_or((&RawAddr::EMPTY, RawAddr::LEN), |to| (to, to.len()));
+    // SAFETY: the address outlives the call and `len` lies within it.
+    let rc = unsafe { libc::connect(socket.as_raw_fd(), std::ptr::from_ref(raw).cast(), len) };
+    if rc == 0 { Ok(()) } else { Err(Error::last_os("connect")) }
+}
+
+/// Any address with the port that a socket is bound to; `None` without a port.
+pub(crate) fn any_at_port_of(socket: BorrowedFd<'_>) -> Option<SocketAddr> {
+    let mut raw = RawAddr::EMPTY;
+    let mut len = RawAddr::LEN;
+    // SAFETY: the kernel writes at most `len` bytes, and both outlive the call.
+    let rc = unsafe { libc::getsockname(socket.as_raw_fd(), (&raw mut raw).cast(), &mut len) };
+    let (ip, port) = raw.get().filter(|(_, port)| rc == 0 && *port != 0)?;
+    Some(match ip {
+        IpAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, port).into(),
+        IpAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, port).into(),
+    })
+}
+
 /// Ties a socket to an interface. Needs no rights since Linux 5.7; older kernels want
 /// CAP_NET_RAW for it, and `false` says that they refused.
 pub(crate) fn bind_to_interface(socket: BorrowedFd<'_>, interface: &str) -> Result<bool, Error> {

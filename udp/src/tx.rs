@@ -12,6 +12,7 @@ use crate::outbox::Outbox;
 use crate::port::{Gso, Options};
 use crate::preload::needed;
 use crate::sys::RawAddr;
+use crate::way::Way;
 use crate::{error, preload, strip, sys};
 
 /// How long a kick waits, in ms, for room in a send buffer that the card is emptying.
@@ -32,8 +33,8 @@ pub struct UdpTx {
     place: Place,
     interfaces: Interfaces,
     options: Options,
-    v4: Option<OwnedFd>,
-    v6: Option<OwnedFd>,
+    v4: Option<Way>,
+    v6: Option<Way>,
     outbox: Outbox,
     mail: Mail,
     /// Longest IP packet that the interface carries in one piece.
@@ -82,9 +83,14 @@ impl UdpTx {
 
     fn open_sockets(&mut self) -> Result<(), SetupError> {
         let source = self.interfaces.ipv4_of(&self.place.name);
-        self.v4 = Some(socket(&self.place, &self.options, false, source)?);
+        // What a preloaded stack makes of a connection that comes and goes is its own affair.
+        let able = preload::stack().is_none();
+        let way = |v6| {
+            socket(&self.place, &self.options, v6, source).map(|socket| Way::new(socket, able))
+        };
+        self.v4 = Some(way(false)?);
         // A kernel without IPv6 still sends IPv4.
-        self.v6 = match socket(&self.place, &self.options, true, source) {
+        self.v6 = match way(true) {
             Err(e) if e.errno() == libc::EAFNOSUPPORT => None,
             other => Some(other?),
         };
@@ -105,19 +111,22 @@ impl UdpTx {
         let mut excused = false;
         let mut reopened = false;
         while self.outbox.due() > 0 {
-            let v6 = self.outbox.letter(0).v6;
-            let Some(fd) = (if v6 { &self.v6 } else { &self.v4 }) else {
+            let first = self.outbox.letter(0);
+            let v6 = first.v6;
+            let Some(way) = (if v6 { &mut self.v6 } else { &mut self.v4 }) else {
                 self.lose(1, |s| &mut s.failed);
                 trouble = Some(Error::new(ErrorKind::Unsupported, "socket(AF_INET6)"));
                 continue;
             };
+            way.turn_to(&first.to);
             let headers = if v6 { 48 } else { 28 };
             let segment = if self.gso { self.mtu.saturating_sub(headers) } else { 0 };
-            let first = self.mail.pack(&self.outbox, segment);
-            match self.mail.send(fd.as_fd()) {
+            let first = self.mail.pack(&self.outbox, segment, way.peer());
+            match self.mail.send(way.fd()) {
                 Ok(frames) => {
                     for _ in 0..frames {
                         let letter = self.outbox.pop();
+                        way.sent(&letter.to);
                         self.stats.frames += 1;
                         self.stats.completed += 1;
                         self.stats.bytes += u64::from(letter.frame_len);
@@ -127,7 +136,7 @@ impl UdpTx {
                 Err(errno) => match errno {
                     libc::EINTR => {}
                     libc::EAGAIN => {
-                        if waited || !drains(fd.as_fd(), wait_ms) {
+                        if waited || !drains(way.fd(), wait_ms) {
                             break;
                         }
                         waited = true;
@@ -137,15 +146,18 @@ impl UdpTx {
                         self.gso = false;
                     }
                     libc::ENOBUFS => self.lose(first, |s| &mut s.queue_full),
+                    libc::EINVAL if way.part() => {}
                     // Too long, or an address that nothing can be sent to.
                     libc::EMSGSIZE | libc::EINVAL | libc::EACCES | libc::EDESTADDRREQ => {
                         self.lose(1, |s| &mut s.refused);
                     }
                     // Perhaps about an earlier datagram, reported by ICMP; then it is told once.
                     errno if !excused && is_report(errno) => {
-                        sys::drain_errors(fd.as_fd());
+                        sys::drain_errors(way.fd());
                         excused = true;
                     }
+                    // Perhaps about the source address, which a connection keeps.
+                    _ if way.part() => {}
                     _ if !reopened && self.reopen() => reopened = true,
                     errno => {
                         self.lose(first, |s| &mut s.failed);

@@ -11,10 +11,11 @@ use common::*;
 use linerate_common::clock::now_ns;
 use linerate_common::packet::multicast_mac;
 use linerate_common::{
-    ClockInfo, Clocked, ErrorKind, FrameRx, FrameTx, RxFlags, Steer, Waitable, wait_readable,
+    ClockInfo, Clocked, ErrorKind, FrameRx, FrameRxExt, FrameTx, RxFlags, Steer, Waitable,
+    wait_readable,
 };
 use linerate_lab::lab_or_skip;
-use linerate_udp::Options;
+use linerate_udp::{Options, Stamps, UdpRx};
 
 #[test]
 fn a_hundred_and_twenty_eight_groups_arrive_in_one_queue() {
@@ -40,7 +41,7 @@ fn a_hundred_and_twenty_eight_groups_arrive_in_one_queue() {
         assert_eq!(g.bytes[..6], multicast_mac(group.into()).unwrap());
         assert_eq!(g.meta.wire_len as usize, g.bytes.len());
         assert!(g.meta.flags.contains(RxFlags::SYNTHETIC | RxFlags::CSUM_OK));
-        assert_eq!(g.bytes[22], 1, "the time to live of the datagram");
+        assert_eq!(g.bytes[22], 0, "nobody asked for the time to live");
     }
     let stats = rx.stats();
     assert_eq!((stats.frames, stats.lost()), (128, 0));
@@ -169,6 +170,67 @@ fn sent_is_delivered_plus_dropped_when_the_reader_sleeps() {
         }
     }
     assert_eq!(rx.stats().kernel_drop, stats.kernel_drop);
+}
+
+#[test]
+fn without_stamps_and_groups_losses_are_still_counted_and_flagged() {
+    let lab = lab_or_skip!();
+    let mut options = Options::for_flows(flows(&["udp:10.99.0.2:6000"]));
+    (options.receive_buffer_bytes, options.stamps) = (20_000, Stamps::Off);
+    let mut rx = lab.in_b(|| linerate_udp::open("v1", &options).unwrap().into_rx());
+    assert_eq!(rx.clock(), ClockInfo::NONE);
+    let mut tx = lab.in_a(|| tx("v0"));
+    let mut one = |rx: &mut UdpRx, n: u64| {
+        send(&mut tx, &frame("10.99.0.2:6000", &n.to_be_bytes()));
+        receive(rx, 1).remove(0)
+    };
+    // The second comes by the shorter call, which knows nothing but the datagram.
+    for n in 0..3 {
+        let got = one(&mut rx, n);
+        assert_eq!(got.dst, "10.99.0.2:6000".parse().unwrap());
+        assert_eq!(
+            (got.src.ip(), got.payload),
+            (Ipv4Addr::new(10, 99, 0, 1).into(), n.to_be_bytes().into())
+        );
+        assert_eq!(got.meta.timestamp(), None);
+        assert_eq!(got.meta.flags, RxFlags::SYNTHETIC | RxFlags::CSUM_OK);
+    }
+    const SENT: u64 = 1000;
+    let mut more = lab.in_a(|| common::tx("v0"));
+    (0..SENT).for_each(|n| send(&mut more, &frame("10.99.0.2:6000", &n.to_be_bytes())));
+    wait_for("everything to be accounted for", || {
+        while rx.poll(64, |_| {}).unwrap() > 0 {}
+        let stats = rx.stats();
+        stats.frames + stats.kernel_drop == SENT + 3
+    });
+    assert!(rx.stats().kernel_drop > 0);
+    for lossy in [true, false, false] {
+        let got = one(&mut rx, 9);
+        assert_eq!(got.meta.flags.contains(RxFlags::LOSS_BEFORE), lossy);
+    }
+}
+
+#[test]
+fn a_lone_datagram_is_shown_first_and_those_behind_it_in_order() {
+    let lab = lab_or_skip!();
+    let mut rx = lab.in_b(|| rx("v1", &["239.77.0.1:5000"]));
+    let mut tx = lab.in_a(|| tx("v0"));
+    for round in 0..3 {
+        (0..200u8).for_each(|n| send(&mut tx, &frame("239.77.0.1:5000", &[n])));
+        let mut got = Vec::new();
+        wait_for("all of them", || {
+            // Half of them in windows, none of them twice.
+            if round != 1 {
+                rx.poll(64, |f| got.push(f.bytes[42])).unwrap();
+            } else {
+                let burst = rx.burst(64).unwrap();
+                got.extend(burst.iter().map(|f| f.bytes[42]));
+            }
+            got.len() >= 200
+        });
+        assert!(got.iter().copied().eq(0..200), "{got:?}");
+        assert_eq!(rx.poll(0, |_| {}).unwrap(), 0, "none asked for");
+    }
 }
 
 #[test]
@@ -374,6 +436,7 @@ fn sleeping_misses_no_socket_and_does_not_spin() {
         assert!(wait_readable(rx.fd(), patience).unwrap());
         assert_eq!(payloads(&receive(&mut rx, 1)), [[n]]);
     }
+    rx.arm().unwrap();
     // News of an interface wake up once, and arming takes them back.
     lab.ip_b(&["link", "set", "lo", "down"]).unwrap();
     assert!(wait_readable(rx.fd(), patience).unwrap());

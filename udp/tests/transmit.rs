@@ -11,7 +11,7 @@ use common::*;
 use linerate_common::packet::UdpTemplate;
 use linerate_common::{ErrorKind, FrameTx};
 use linerate_lab::{Lab, lab_or_skip, skip};
-use linerate_udp::{Gso, Options, UdpTx};
+use linerate_udp::{Gso, Options, UdpRx, UdpTx};
 
 fn tx_with(lab: &Lab, change: impl FnOnce(&mut Options)) -> UdpTx {
     let mut options = Options::default();
@@ -156,6 +156,57 @@ fn an_unreachable_port_costs_nobody_else_a_datagram() {
 }
 
 #[test]
+fn a_steady_flow_keeps_its_source_and_so_does_what_comes_between() {
+    let lab = lab_or_skip!();
+    // The second network's address is the one to send from there, whoever was sent to before.
+    lab.ip_a(&["addr", "add", "10.98.77.1/24", "dev", "v0"]).unwrap();
+    lab.ip_b(&["addr", "add", "10.98.77.2/24", "dev", "v1"]).unwrap();
+    let mut options = Options::for_flows(flows(&[
+        "udp:10.99.0.2:6000",
+        "udp:10.98.77.2:6001",
+        "239.77.0.1:5000",
+    ]));
+    options.receive_buffer_bytes = 16 << 20;
+    let mut rx = lab.in_b(|| linerate_udp::open("v1", &options).unwrap().into_rx());
+    let mut tx = lab.in_a(|| tx("v0"));
+    let ports = ["10.99.0.2:6000", "10.98.77.2:6001", "239.77.0.1:5000"];
+    let sources = ["10.99.0.1", "10.98.77.1", "10.99.0.1"].map(|ip| ip.parse().unwrap());
+    let mut port = None;
+    // Long enough to be connected, by groups and one by one, and then a stranger in between.
+    for (to, count) in [(0, 300), (2, 1), (0, 200), (1, 200), (2, 200), (0, 1), (1, 1), (1, 150)] {
+        for n in 0..count {
+            assert!(tx.send(&frame(ports[to], &[to as u8])).unwrap());
+            if n % 3 == 0 || n + 1 == count {
+                tx.kick().unwrap();
+            }
+        }
+        for got in receive(&mut rx, count) {
+            assert_eq!((got.src.ip(), got.dst), (sources[to], ports[to].parse().unwrap()));
+            assert_eq!(*port.get_or_insert(got.src.port()), got.src.port());
+        }
+    }
+    let stats = tx.stats();
+    assert_eq!((stats.frames, stats.lost()), (1053, 0));
+}
+
+#[test]
+fn a_steady_flow_survives_a_change_of_the_address() {
+    let lab = lab_or_skip!();
+    let mut rx = lab.in_b(|| rx("v1", &["udp:10.99.0.2:6000"]));
+    let mut tx = lab.in_a(|| tx("v0"));
+    let mut some = |rx: &mut UdpRx| {
+        (0..100).for_each(|_| send(&mut tx, &frame("10.99.0.2:6000", b"x")));
+        receive(rx, 100).pop().unwrap().src.ip().to_string()
+    };
+    assert_eq!(some(&mut rx), "10.99.0.1");
+    lab.ip_a(&["addr", "add", "10.99.0.7/24", "dev", "v0"]).unwrap();
+    lab.ip_a(&["addr", "del", "10.99.0.1/24", "dev", "v0"]).unwrap();
+    lab.ip_a(&["addr", "replace", "10.99.0.7/24", "dev", "v0"]).unwrap();
+    assert_eq!(some(&mut rx), "10.99.0.7");
+    assert_eq!(tx.stats().lost(), 0);
+}
+
+#[test]
 fn what_has_no_route_is_named_and_the_rest_goes() {
     let lab = lab_or_skip!();
     let mut rx = lab.in_b(|| rx("v1", &["239.77.0.1:5000"]));
@@ -242,7 +293,9 @@ fn a_link_that_is_down_is_said() {
 #[test]
 fn options_of_the_sender_reach_the_wire() {
     let lab = lab_or_skip!();
-    let mut rx = lab.in_b(|| rx("v1", &["239.77.0.1:5000"]));
+    let mut options = Options::for_flows(flows(&["239.77.0.1:5000"]));
+    options.ttl_tos = true;
+    let mut rx = lab.in_b(|| linerate_udp::open("v1", &options).unwrap().into_rx());
     // A second listener on the sender's own host.
     let mut near = lab.in_a(|| common::rx("v0", &["239.77.0.1:5000"]));
     let mut tx = tx_with(&lab, |o| (o.multicast_ttl, o.source_port) = (7, 4321));

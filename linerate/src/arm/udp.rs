@@ -1,7 +1,7 @@
 //! `udp:eth2`: sockets, for everyone.
 
 use linerate_common::{ErrorKind, SetupError};
-use linerate_udp::{Gso, Options};
+use linerate_udp::{Gso, Options, Stamps};
 
 use super::{Opened, Request};
 use crate::any::{AnyRx, AnyTx};
@@ -17,7 +17,8 @@ pub(super) const OPTIONS: &[OptionDoc] = &[
     OptionDoc { name: "datagram", values: "1 to 65535 bytes" },
     OptionDoc { name: "max_frame", values: "64 to 65575 bytes" },
     OptionDoc { name: "busy_poll", values: "0 to 1000000 µs" },
-    OptionDoc { name: "hw_stamps", values: "on or off" },
+    OptionDoc { name: "stamps", values: "best, software or off" },
+    OptionDoc { name: "ttl_tos", values: "on or off" },
     OptionDoc { name: "socket_per_group", values: "on or off" },
     OptionDoc { name: "slots", values: "1 to 4096 frames" },
     OptionDoc { name: "source_port", values: "1 to 65535" },
@@ -35,7 +36,12 @@ pub(super) fn open(uri: &Uri, request: &Request) -> Result<Opened, OpenError> {
             "datagram" => options.datagram_bytes = number(value, 1..=65_535)?,
             "max_frame" => options.max_frame_bytes = number(value, 64..=65_575)?,
             "busy_poll" => options.busy_poll_us = number(value, 0..=1_000_000)?,
-            "hw_stamps" => options.hardware_stamps = switch(value)?,
+            "stamps" => {
+                let words =
+                    [("best", Stamps::Best), ("software", Stamps::Software), ("off", Stamps::Off)];
+                options.stamps = word(value, &words)?;
+            }
+            "ttl_tos" => options.ttl_tos = switch(value)?,
             "socket_per_group" => options.socket_per_group = switch(value)?,
             "slots" => options.send_slots = number(value, 1..=4096)?,
             "source_port" => options.source_port = number(value, 1..=65_535)?,
