@@ -29,7 +29,7 @@
 //! | source MAC | made up: `02:00` and the last four bytes of the source address |
 //! | VLAN tag | none: a VLAN's own interface says which it is |
 //! | addresses, ports | real |
-//! | TTL / hop limit, TOS / traffic class | real; 0 under a preloaded stack that does not tell |
+//! | TTL / hop limit, TOS / traffic class | real with [`Options::ttl_tos`]; else 0 |
 //! | IP lengths, UDP length | real, of the whole datagram also when it is cut |
 //! | IPv4 id, flags, options; IPv6 flow label, extension headers | zeros, none |
 //! | IPv4 header checksum | right for the header shown |
@@ -53,10 +53,12 @@
 //!
 //! **Time.** The kernel stamps each datagram ([`TS_SW`]), and the card does where its driver
 //! hands the stamps out and they are on UTC or TAI ([`TS_HW`]). The first datagrams of a program
-//! may come before the kernel has switched its stamping on; they get the time of reading.
+//! may come before the kernel has switched its stamping on; they get the time of reading. Without
+//! stamps ([`Stamps::Off`]) a datagram comes cheaper.
 //!
 //! **Losses** are counted by the kernel per socket and exact: sent = delivered + `kernel_drop`.
-//! The frame after a loss is flagged [`LOSS_BEFORE`].
+//! The frame after a loss is flagged [`LOSS_BEFORE`]. (To an address, without stamps: a wrong
+//! checksum amid datagrams that come one by one flags a later frame.)
 //!
 //! **The interface may go and come.** A queue whose interface was destroyed delivers nothing and
 //! no error; when one of the same name appears, everything is opened and joined anew.
@@ -70,7 +72,8 @@
 //! fit together over several file descriptors, and the conformance test how a rig is built for a
 //! backend that rewrites headers.
 //!
-//! Cost: one `recvmmsg` a turn with one socket; with several, one `epoll_wait` and a `recvmmsg`
+//! Cost: one receive call a turn with one socket, of as many datagrams as came in the turn before
+//! and of more when that were all it asked for; with several, one `epoll_wait` and a `recvmmsg`
 //! for each socket that has something. Payloads are not copied: headers are written in front of
 //! them, into the room that each slot keeps.
 //!

@@ -21,7 +21,8 @@ const DRAIN_MS: libc::c_int = 5;
 /// Sends the payloads of UDP frames to the addresses in their headers.
 ///
 /// `commit` checks the frame and takes the headers off; a frame that is no whole UDP datagram is
-/// counted in `refused`. `kick` sends all that was committed, 64 messages a system call. Source
+/// counted in `refused`. `kick` sends all that was committed, 64 messages a system call; after some
+/// dozens of datagrams to one address and none to another the socket is connected to it. Source
 /// address and port, type of service and time to live are those of the socket, not of the frame.
 ///
 /// `TxStats`: `queue_full` are datagrams that the kernel threw away because the device's queue
