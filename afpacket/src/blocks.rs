@@ -6,16 +6,20 @@
 //! gives the block back. Within the block, counts, offsets and lengths are the kernel's word, and
 //! checked all the same: a wrong one must not become a read outside the mapping.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::mem::offset_of;
+use std::sync::atomic::Ordering;
 
 use linerate_common::{RxFlags, RxFrame};
 
 use crate::decode::{Decoder, Raw, Seen};
 use crate::ledger::Ledger;
-use crate::sys::Map;
+use crate::map::{Map, Status};
 
 /// Length of a frame's header; a `sockaddr_ll` and the frame follow.
 pub(crate) const HEADER: usize = size_of::<libc::tpacket3_hdr>();
+
+/// Where a block's status word is.
+pub(crate) const STATUS: usize = offset_of!(libc::tpacket_block_desc, hdr.bh1.block_status);
 
 /// The receive ring of blocks, and how far it has been read.
 #[derive(Debug)]
@@ -41,14 +45,9 @@ impl Blocks {
     }
 
     #[inline]
-    fn status(&self) -> &AtomicU32 {
-        // SAFETY: `current < blocks`, a block begins with its descriptor (page-aligned), and the
-        // kernel too treats the status as an atomic word.
-        unsafe {
-            let block: *mut libc::tpacket_block_desc =
-                self.map.at(self.current * self.block_bytes).cast();
-            AtomicU32::from_ptr(&raw mut (*block).hdr.bh1.block_status)
-        }
+    fn status(&self) -> &Status {
+        // SAFETY: `current < blocks`, and a block begins with its descriptor (page-aligned).
+        unsafe { self.map.status(self.current * self.block_bytes + STATUS) }
     }
 
     /// Is there a frame to be read? Gives back the blocks that are used up.

@@ -3,13 +3,13 @@
 //! Each slot has a status word of its own, with the same rules as a block's (see `blocks`): the
 //! kernel's store publishes the frame, our release store gives the slot back.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
 
 use linerate_common::{RxFlags, RxFrame};
 
 use crate::decode::{Decoder, Raw, Seen};
 use crate::ledger::Ledger;
-use crate::sys::Map;
+use crate::map::{Map, Status};
 
 /// Length of a frame's header, rounded up as the kernel does; a `sockaddr_ll` and the frame follow.
 pub(crate) const HEADER: usize = size_of::<libc::tpacket2_hdr>().next_multiple_of(16);
@@ -34,10 +34,10 @@ impl Frames {
     }
 
     #[inline]
-    fn status(&self, header: usize) -> &AtomicU32 {
+    fn status(&self, header: usize) -> &Status {
         // SAFETY: `header` is the offset of a slot, which begins with its status word, aligned to
-        // 256 bytes, and the kernel too treats it as an atomic word.
-        unsafe { AtomicU32::from_ptr(self.map.at(header).cast()) }
+        // 256 bytes.
+        unsafe { self.map.status(header) }
     }
 
     /// The slot behind the open window: the offset of its header, and its frame. `None` when the

@@ -53,10 +53,17 @@ mod frames;
 pub mod fuzz;
 mod ledger;
 mod link;
+#[cfg(not(all(loom, test)))]
+mod map;
+#[cfg(all(loom, test))]
+#[path = "map/model.rs"]
+mod map;
+#[cfg(all(loom, test))]
+mod models;
 mod options;
 mod phc;
 mod port;
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod ring_tests;
 mod rules;
 mod rx;

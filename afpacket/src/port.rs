@@ -12,7 +12,8 @@ use crate::options::{Fanout, Options, Ring, Stamps};
 use crate::phc;
 use crate::rules::Rules;
 use crate::rx::{PacketRx, RxRing, hardware_flags};
-use crate::sys::{Map, Socket};
+use crate::map::Map;
+use crate::sys::Socket;
 use crate::tx::PacketTx;
 
 /// The queues of one interface.

@@ -8,7 +8,8 @@ use crate::blocks::{self, Blocks};
 use crate::decode::{Decoder, Seen};
 use crate::frames::{self, Frames};
 use crate::ledger::Ledger;
-use crate::sys::{Map, Socket};
+use crate::map::Map;
+use crate::sys::Socket;
 
 const BLOCK: usize = 4096;
 const SLOT: usize = 256;
