@@ -8,11 +8,11 @@ use crate::error::{explain, refuse};
 use crate::filter;
 use crate::frames::{self, Frames};
 use crate::link::Interface;
+use crate::map::Map;
 use crate::options::{Fanout, Options, Ring, Stamps};
 use crate::phc;
 use crate::rules::Rules;
 use crate::rx::{PacketRx, RxRing, hardware_flags};
-use crate::map::Map;
 use crate::sys::Socket;
 use crate::tx::PacketTx;
 

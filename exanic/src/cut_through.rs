@@ -8,10 +8,10 @@
 //! and then [`Chunk::still_valid`] says whether what was loaded is what the card meant.
 
 use std::marker::PhantomData;
-use std::sync::atomic::{Ordering, fence};
+use std::sync::atomic::Ordering;
 
 use linerate_common::{FlowSpec, NO_TS, RuleId, RxStats, SetupError};
-use linerate_exanic_sys::rx::{Info, PAYLOAD_BYTES};
+use linerate_exanic_sys::rx::Info;
 
 use crate::clock::TickClock;
 use crate::filter;
@@ -19,6 +19,7 @@ use crate::port::Options;
 use crate::reader::Reader;
 use crate::ring::{Found, Pos, Ring};
 use crate::rx::FrameStatus;
+use crate::shared::{PAYLOAD_BYTES, fence};
 
 /// What [`CutThrough::next_chunk`] found.
 #[derive(Debug)]
@@ -232,6 +233,13 @@ pub struct Chunk<'a> {
 }
 
 impl Chunk<'_> {
+    /// A full first chunk.
+    #[cfg(all(loom, test))]
+    pub(crate) fn new(ring: Ring, pos: Pos, before: Info, info: Info) -> Self {
+        let (len, offset, borrow) = (PAYLOAD_BYTES, 0, PhantomData);
+        Self { ring, pos, before, info, len, offset, ts_ns: NO_TS, borrow }
+    }
+
     /// Bytes in this chunk. The frame's last four are its check sequence.
     #[inline]
     #[must_use]

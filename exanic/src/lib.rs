@@ -44,8 +44,10 @@ mod assemble;
 mod claims;
 mod clock;
 mod cut_through;
+#[cfg_attr(all(loom, test), allow(dead_code))] // a model opens no card
 mod device;
 mod error;
+mod feedback;
 mod filter;
 #[cfg(fuzzing)]
 #[doc(hidden)]
@@ -57,8 +59,14 @@ mod preload;
 mod promiscuous;
 mod reader;
 mod ring;
+mod room;
 mod rx;
+#[cfg(not(all(loom, test)))]
 mod sender;
+#[cfg(all(loom, test))]
+#[path = "sender/model.rs"]
+mod sender;
+mod shared;
 mod stamp;
 mod tx;
 

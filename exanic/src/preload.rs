@@ -9,7 +9,8 @@ use linerate_exanic_sys::tx::FRAME_OFFSET;
 
 use crate::device::Device;
 use crate::error;
-use crate::sender::{DRAIN, LINE, Sender, room_for};
+use crate::room::{DRAIN, LINE, room_for};
+use crate::sender::Sender;
 use crate::stamp::{Stamp, Stamper};
 
 /// Slots are numbered in the low byte of what the card feeds back.

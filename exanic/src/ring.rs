@@ -3,7 +3,9 @@
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering;
 
-use linerate_exanic_sys::rx::{Chunk, Info, RING_CHUNKS};
+use linerate_exanic_sys::rx::Info;
+
+use crate::shared::{Chunk, RING_CHUNKS};
 
 /// Which chunk of which lap: the index in the low 14 bits, the generation in the next 8. Wraps
 /// as the card's own count does.
@@ -139,10 +141,10 @@ impl Ring {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 pub(crate) mod tests {
     use super::*;
-    use std::sync::atomic::AtomicU64;
+    use crate::shared::AtomicU64;
 
     /// A ring in memory, written as a card would.
     pub(crate) struct TestRing {

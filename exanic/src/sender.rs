@@ -6,9 +6,7 @@
 //! `exanic_tx_t`. The library hands the resources out and takes them back.
 
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use linerate_common::SetupError;
 use linerate_exanic_sys::tx::{FRAME_OFFSET, NO_FEEDBACK, raw_header, store_fence};
@@ -16,15 +14,12 @@ use linerate_exanic_sys::{exanic_tx_t, layout, regs};
 
 use crate::device::{Device, RegisterWriter, misfit};
 use crate::error;
+use crate::feedback::Feedback;
 use crate::library;
 use crate::reader::port_number;
 
-/// Chunks begin on lines: a store that fills one goes over the bus in one piece.
-pub(crate) const LINE: usize = 64;
 const PAGE: usize = 4096;
 const ACQUIRE: &str = "exanic_acquire_tx_buffer";
-/// How long a dropped queue waits for its frames to leave.
-pub(crate) const DRAIN: Duration = Duration::from_millis(20);
 
 /// One owner's transmit memory.
 #[derive(Debug)]
@@ -36,7 +31,7 @@ pub(crate) struct Sender {
     bytes: usize,
     /// Where `memory` lies in the transmit region.
     offset: u32,
-    feedback: NonNull<AtomicU16>,
+    feedback: Feedback,
     slot: u16,
     command: RegisterWriter,
     mtu: usize,
@@ -45,14 +40,8 @@ pub(crate) struct Sender {
     abandoned: bool,
 }
 
-// SAFETY: one owner writes the memory, and the feedback slot is read atomically.
+// SAFETY: one owner writes the memory.
 unsafe impl Send for Sender {}
-
-/// Bytes of transmit memory that a frame takes.
-#[inline]
-pub(crate) const fn room_for(frame_bytes: usize) -> usize {
-    (FRAME_OFFSET + frame_bytes).next_multiple_of(LINE)
-}
 
 impl Sender {
     pub(crate) fn open(device: &Arc<Device>, port: u32, bytes: usize) -> Result<Self, SetupError> {
@@ -86,7 +75,8 @@ impl Sender {
             memory: memory.cast(),
             bytes,
             offset,
-            feedback: feedback.cast(),
+            // SAFETY: the library maps the slot until the sender is released.
+            feedback: unsafe { Feedback::new(feedback.cast()) },
             slot: slot as u16,
             command: device.writer(regs::port(port, regs::PORT_TX_COMMAND)),
             // A chunk's length has 16 bits.
@@ -172,9 +162,7 @@ impl Sender {
     /// The id that was fed back last.
     #[inline]
     pub(crate) fn fed_back(&self) -> u16 {
-        // SAFETY: the slot stays mapped while the sender is open; the card writes it. Acquire: a
-        // chunk may be overwritten only after its feedback was seen.
-        unsafe { self.feedback.as_ref() }.load(Ordering::Acquire)
+        self.feedback.last()
     }
 }
 

@@ -11,7 +11,8 @@ use linerate_exanic_sys::tx::FRAME_OFFSET;
 use crate::device::Device;
 use crate::error;
 use crate::port::Options;
-use crate::sender::{DRAIN, LINE, Sender, room_for};
+use crate::room::{DRAIN, LINE, room_for};
+use crate::sender::Sender;
 use crate::stamp::{Stamp, Stamper};
 
 /// Sizes tried when none is asked for, largest first.
@@ -430,3 +431,6 @@ impl CardFrame<'_> {
 }
 
 const _: () = assert!(room_for(1) == LINE && room_for(54) == LINE && room_for(55) == 2 * LINE);
+
+#[cfg(all(loom, test))]
+mod models;

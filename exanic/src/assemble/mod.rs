@@ -1,13 +1,16 @@
 //! From chunks to frames: the one loop that all copying receive modes share.
 
-#[cfg(test)]
+#[cfg(all(loom, test))]
+mod models;
+#[cfg(all(test, not(loom)))]
 mod tests;
 
-use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::atomic::Ordering;
 
-use linerate_exanic_sys::rx::{FRAME_ERROR_MASK, FRAME_OK, Info, PAYLOAD_BYTES, PAYLOAD_WORDS};
+use linerate_exanic_sys::rx::{FRAME_ERROR_MASK, FRAME_OK, Info};
 
 use crate::ring::{Found, Pos, Ring};
+use crate::shared::{AtomicU64, PAYLOAD_BYTES, PAYLOAD_WORDS, fence};
 
 /// What a turn of [`Assembler::next`] came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -239,7 +242,7 @@ impl Assembler {
 /// Copies a chunk that the card may be writing: every byte by itself is one that was there.
 #[inline]
 fn copy_chunk(from: &[AtomicU64; PAYLOAD_WORDS], to: &mut [u64; PAYLOAD_WORDS]) {
-    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    #[cfg(all(target_arch = "x86_64", not(any(miri, loom))))]
     // SAFETY: reads and writes the 120 bytes of the two arrays and nothing else. Loads of 16
     // bytes, which Rust has no atomic type for, in assembly: to the language they are the same as
     // the loads below, as nothing is concluded from more than single bytes before the check of
@@ -271,7 +274,7 @@ fn copy_chunk(from: &[AtomicU64; PAYLOAD_WORDS], to: &mut [u64; PAYLOAD_WORDS]) 
             options(nostack, preserves_flags),
         );
     }
-    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    #[cfg(not(all(target_arch = "x86_64", not(any(miri, loom)))))]
     for (to, from) in to.iter_mut().zip(from) {
         *to = from.load(Ordering::Relaxed);
     }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::ring::tests::TestRing;
+use crate::shared::RING_CHUNKS;
 use proptest::prelude::*;
 
 fn bytes_of(words: &[u64], len: usize) -> Vec<u8> {
@@ -70,7 +71,7 @@ fn a_chunk_that_is_being_overwritten_is_not_believed() {
         assert!(matches!(walk.next(&mut buf), Step::Frame(_)));
     }
     ring.put_frame(&[2; 60], 5, 0);
-    while ring.pos % 16_384 != 4 {
+    while ring.pos % u64::from(RING_CHUNKS) != 4 {
         ring.put_frame(&[3; 60], 6, 0);
     }
     // The last moment: everything but the one chunk before may be overwritten by now.
@@ -114,7 +115,7 @@ fn the_short_way_takes_good_single_chunks_and_nothing_else() {
     assert!(matches!(walk.next(&mut long), Step::Frame(Whole { len: 180, .. })));
     // Overwritten up to the chunk before: still whole to look at, and not believed.
     ring.put_frame(&[2; 60], 10, 0);
-    for i in 0..16_383 {
+    for i in 0..RING_CHUNKS - 1 {
         ring.put_frame(&[3; 60], i, 0);
     }
     assert_eq!(walk.single(&mut buf), None);
@@ -142,8 +143,8 @@ fn a_still_ring_is_known_by_one_look_and_any_change_is_seen() {
     // Laps, of any number.
     for laps in [1, 255, 256] {
         assert!(walk.is_still());
-        ring.pos += (laps - 1) * 16_384;
-        for i in 0..16_384 {
+        ring.pos += (laps - 1) * u64::from(RING_CHUNKS);
+        for i in 0..RING_CHUNKS {
             ring.put_frame(&[2; 60], 1000 * laps as u32 + i, 0);
         }
         assert!(!walk.is_still(), "{laps} laps");
@@ -162,8 +163,8 @@ fn laps_are_noticed_at_any_number_of_them() {
             ring.put_frame(&[1; 60], 1, 0);
             assert!(matches!(walk.next(&mut buf), Step::Frame(_)));
             // All that matters of the laps before the last is how many there were.
-            ring.pos += (laps - 1) * 16_384;
-            for i in 0..16_384 + more {
+            ring.pos += (laps - 1) * u64::from(RING_CHUNKS);
+            for i in 0..u64::from(RING_CHUNKS) + more {
                 ring.put_frame(&[2; 60], 1000 + i as u32, 0);
             }
             assert_eq!(walk.next(&mut buf), Step::Lapped, "{laps} laps and {more}");
@@ -180,10 +181,10 @@ fn a_full_ring_less_one_chunk_can_be_read() {
     let mut ring = TestRing::new();
     let mut walk = Assembler::new(ring.ring(), 120);
     let mut buf = vec![0; 16];
-    for i in 0..16_383_u32 {
+    for i in 0..RING_CHUNKS - 1 {
         ring.put_frame(&i.to_ne_bytes(), i, 0);
     }
-    for i in 0..16_383_u32 {
+    for i in 0..RING_CHUNKS - 1 {
         assert!(matches!(walk.next(&mut buf), Step::Frame(_)));
         assert_eq!(bytes_of(&buf, 4), i.to_ne_bytes());
     }
@@ -191,7 +192,7 @@ fn a_full_ring_less_one_chunk_can_be_read() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 1 } else { 64 }))]
 
     /// Frames of any length and status, put chunk by chunk, with looks at any moment.
     #[test]

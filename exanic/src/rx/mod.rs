@@ -3,11 +3,11 @@
 mod collect;
 mod status;
 
+use crate::shared::PAYLOAD_WORDS;
 use linerate_common::{
     ClockDomain, ClockInfo, Clocked, Error, FlowSpec, FrameRx, MAX_BURST, NO_TS, RuleId, RxFlags,
     RxFrame, RxMeta, RxStats, SetupError, Steer,
 };
-use linerate_exanic_sys::rx::PAYLOAD_WORDS;
 
 use crate::assemble::{Assembler, FCS_BYTES};
 use crate::clock::TickClock;
