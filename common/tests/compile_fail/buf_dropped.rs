@@ -3,8 +3,8 @@
 use linerate_common::{Buf, BufTx};
 
 fn lose(tx: &mut dyn BufTx, give: fn() -> Buf) {
-    give(); //~ unused_must_use
-    tx.push(give()); //~ unused_must_use
+    give(); //~ lint
+    tx.push(give()); //~ lint
 }
 
 fn main() {

@@ -1,0 +1,18 @@
+//! No rule is broken here: this must compile.
+use linerate_afpacket::{PacketRx, PacketTx};
+use linerate_common::{Error, FrameRx, FrameTx};
+
+fn windows(rx: &mut PacketRx, tx: &mut PacketTx) -> Result<(), Error> {
+    rx.acquire(1)?;
+    let length = rx.frame(0).bytes.len();
+    rx.release();
+    if let Some(slot) = tx.reserve(length) {
+        slot.fill(0);
+        tx.commit(length);
+    }
+    tx.kick()
+}
+
+fn main() {
+    let _ = windows;
+}

@@ -1,0 +1,13 @@
+//! A frame does not leave the closure that sees it.
+use linerate_afxdp::XdpRx;
+use linerate_common::{Error, FrameRx};
+
+fn keep(rx: &mut XdpRx) -> Result<usize, Error> {
+    let mut kept = Vec::new();
+    rx.poll(64, |frame| kept.push(frame.bytes))?; //~ E0521
+    Ok(kept.len())
+}
+
+fn main() {
+    let _ = keep;
+}

@@ -1,0 +1,15 @@
+//! A slot is not written while its queue sends.
+use linerate::AnyTx;
+use linerate_common::{Error, FrameTx};
+
+fn late(tx: &mut AnyTx) -> Result<(), Error> {
+    if let Some(slot) = tx.reserve(60) {
+        tx.kick()?; //~ E0499
+        slot[0] = 1;
+    }
+    Ok(())
+}
+
+fn main() {
+    let _ = late;
+}
