@@ -175,14 +175,23 @@ impl Sender {
     }
 }
 
-/// The cards of memory that was not given back. Closing one would give it back as well.
-static ABANDONED: Mutex<Vec<Arc<Device>>> = Mutex::new(Vec::new());
+/// Memory that was not given back, and its card: closing that would give it back as well.
+struct Abandoned {
+    _device: Arc<Device>,
+    _handle: NonNull<exanic_tx_t>,
+}
+
+// SAFETY: nobody uses it again.
+unsafe impl Send for Abandoned {}
+
+static ABANDONED: Mutex<Vec<Abandoned>> = Mutex::new(Vec::new());
 
 impl Drop for Sender {
     fn drop(&mut self) {
         if self.abandoned {
             let mut kept = ABANDONED.lock().unwrap_or_else(PoisonError::into_inner);
-            return kept.push(Arc::clone(&self.device));
+            let device = Arc::clone(&self.device);
+            return kept.push(Abandoned { _device: device, _handle: self.handle });
         }
         let _locked = library::lock();
         // SAFETY: released once, by its owner; the card's handle is still open, and no command

@@ -1,6 +1,6 @@
 //! No rule is broken here: this must compile.
-use linerate_efvi::{EfviRx, EfviTx};
 use linerate_common::{Error, FrameRx, FrameTx};
+use linerate_efvi::{EfviRx, EfviTx};
 
 fn windows(rx: &mut EfviRx, tx: &mut EfviTx) -> Result<(), Error> {
     rx.acquire(1)?;

@@ -1,6 +1,6 @@
 //! A frame is gone when its window is released.
-use linerate_efvi::EfviRx;
 use linerate_common::{Error, FrameRx};
+use linerate_efvi::EfviRx;
 
 fn late(rx: &mut EfviRx) -> Result<u8, Error> {
     rx.acquire(1)?;

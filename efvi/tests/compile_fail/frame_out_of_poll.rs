@@ -1,6 +1,6 @@
 //! A frame does not leave the closure that sees it.
-use linerate_efvi::EfviRx;
 use linerate_common::{Error, FrameRx};
+use linerate_efvi::EfviRx;
 
 fn keep(rx: &mut EfviRx) -> Result<usize, Error> {
     let mut kept = Vec::new();

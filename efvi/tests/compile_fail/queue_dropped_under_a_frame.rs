@@ -1,6 +1,6 @@
 //! The memory of a window stays as long as its frames are looked at.
-use linerate_efvi::EfviRx;
 use linerate_common::{Error, FrameRx};
+use linerate_efvi::EfviRx;
 
 fn late(mut rx: EfviRx) -> Result<u8, Error> {
     rx.acquire(1)?;

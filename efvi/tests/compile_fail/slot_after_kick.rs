@@ -1,6 +1,6 @@
 //! A slot is not written while its queue sends.
-use linerate_efvi::EfviTx;
 use linerate_common::{Error, FrameTx};
+use linerate_efvi::EfviTx;
 
 fn late(tx: &mut EfviTx) -> Result<(), Error> {
     if let Some(slot) = tx.reserve(60) {

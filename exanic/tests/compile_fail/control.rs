@@ -1,6 +1,6 @@
 //! No rule is broken here: this must compile.
-use linerate_exanic::{ExanicRx, ExanicTx};
 use linerate_common::{Error, FrameRx, FrameTx};
+use linerate_exanic::{ExanicRx, ExanicTx};
 
 fn windows(rx: &mut ExanicRx, tx: &mut ExanicTx) -> Result<(), Error> {
     rx.acquire(1)?;

@@ -1,6 +1,6 @@
 //! A frame is gone when its window is released.
-use linerate_exanic::ExanicRx;
 use linerate_common::{Error, FrameRx};
+use linerate_exanic::ExanicRx;
 
 fn late(rx: &mut ExanicRx) -> Result<u8, Error> {
     rx.acquire(1)?;

@@ -1,6 +1,6 @@
 //! A frame does not leave the closure that sees it.
-use linerate_exanic::ExanicRx;
 use linerate_common::{Error, FrameRx};
+use linerate_exanic::ExanicRx;
 
 fn keep(rx: &mut ExanicRx) -> Result<usize, Error> {
     let mut kept = Vec::new();

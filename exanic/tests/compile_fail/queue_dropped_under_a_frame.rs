@@ -1,6 +1,6 @@
 //! The memory of a window stays as long as its frames are looked at.
-use linerate_exanic::ExanicRx;
 use linerate_common::{Error, FrameRx};
+use linerate_exanic::ExanicRx;
 
 fn late(mut rx: ExanicRx) -> Result<u8, Error> {
     rx.acquire(1)?;

@@ -1,6 +1,6 @@
 //! A slot is not written while its queue sends.
-use linerate_exanic::ExanicTx;
 use linerate_common::{Error, FrameTx};
+use linerate_exanic::ExanicTx;
 
 fn late(tx: &mut ExanicTx) -> Result<(), Error> {
     if let Some(slot) = tx.reserve(60) {

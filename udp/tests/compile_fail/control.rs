@@ -1,6 +1,6 @@
 //! No rule is broken here: this must compile.
-use linerate_udp::{UdpRx, UdpTx};
 use linerate_common::{Error, FrameRx, FrameTx};
+use linerate_udp::{UdpRx, UdpTx};
 
 fn windows(rx: &mut UdpRx, tx: &mut UdpTx) -> Result<(), Error> {
     rx.acquire(1)?;

@@ -1,6 +1,6 @@
 //! A frame is gone when its window is released.
-use linerate_udp::UdpRx;
 use linerate_common::{Error, FrameRx};
+use linerate_udp::UdpRx;
 
 fn late(rx: &mut UdpRx) -> Result<u8, Error> {
     rx.acquire(1)?;

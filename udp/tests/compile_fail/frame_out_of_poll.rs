@@ -1,6 +1,6 @@
 //! A frame does not leave the closure that sees it.
-use linerate_udp::UdpRx;
 use linerate_common::{Error, FrameRx};
+use linerate_udp::UdpRx;
 
 fn keep(rx: &mut UdpRx) -> Result<usize, Error> {
     let mut kept = Vec::new();

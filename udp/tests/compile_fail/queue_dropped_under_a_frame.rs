@@ -1,6 +1,6 @@
 //! The memory of a window stays as long as its frames are looked at.
-use linerate_udp::UdpRx;
 use linerate_common::{Error, FrameRx};
+use linerate_udp::UdpRx;
 
 fn late(mut rx: UdpRx) -> Result<u8, Error> {
     rx.acquire(1)?;

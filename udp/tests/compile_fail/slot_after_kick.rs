@@ -1,6 +1,6 @@
 //! A slot is not written while its queue sends.
-use linerate_udp::UdpTx;
 use linerate_common::{Error, FrameTx};
+use linerate_udp::UdpTx;
 
 fn late(tx: &mut UdpTx) -> Result<(), Error> {
     if let Some(slot) = tx.reserve(60) {

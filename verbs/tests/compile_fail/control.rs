@@ -1,6 +1,6 @@
 //! No rule is broken here: this must compile.
-use linerate_verbs::{VerbsRx, VerbsTx};
 use linerate_common::{Error, FrameRx, FrameTx};
+use linerate_verbs::{VerbsRx, VerbsTx};
 
 fn windows(rx: &mut VerbsRx, tx: &mut VerbsTx) -> Result<(), Error> {
     rx.acquire(1)?;

@@ -1,6 +1,6 @@
 //! A frame is gone when its window is released.
-use linerate_verbs::VerbsRx;
 use linerate_common::{Error, FrameRx};
+use linerate_verbs::VerbsRx;
 
 fn late(rx: &mut VerbsRx) -> Result<u8, Error> {
     rx.acquire(1)?;

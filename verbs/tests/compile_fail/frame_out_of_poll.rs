@@ -1,6 +1,6 @@
 //! A frame does not leave the closure that sees it.
-use linerate_verbs::VerbsRx;
 use linerate_common::{Error, FrameRx};
+use linerate_verbs::VerbsRx;
 
 fn keep(rx: &mut VerbsRx) -> Result<usize, Error> {
     let mut kept = Vec::new();

@@ -1,6 +1,6 @@
 //! The memory of a window stays as long as its frames are looked at.
-use linerate_verbs::VerbsRx;
 use linerate_common::{Error, FrameRx};
+use linerate_verbs::VerbsRx;
 
 fn late(mut rx: VerbsRx) -> Result<u8, Error> {
     rx.acquire(1)?;

@@ -1,6 +1,6 @@
 //! A slot is not written while its queue sends.
-use linerate_verbs::VerbsTx;
 use linerate_common::{Error, FrameTx};
+use linerate_verbs::VerbsTx;
 
 fn late(tx: &mut VerbsTx) -> Result<(), Error> {
     if let Some(slot) = tx.reserve(60) {
