@@ -10,6 +10,7 @@ use linerate::loops::{Strategy, pin_to_cpu};
 use serde::Serialize;
 
 use crate::args::BlastArgs;
+use crate::events::Clock;
 use crate::failure::Failure;
 use crate::format::{bps, count, ns, per_second, plural, pps, wire_bits};
 use crate::histogram::Spread;
@@ -77,7 +78,9 @@ pub(crate) fn run(args: &BlastArgs, out: &Output) -> Result<(), Failure> {
     let mut next = if out.is_json() { begun } else { begun + Duration::from_secs(1) };
     let mut before = (begun, 0);
     let mut interrupted = false;
+    let clock = Clock::default();
     while !worker.is_finished() {
+        clock.tick(out);
         if interrupt.asked() || out.closed() {
             interrupted = true;
             shared.stop.store(true, Ordering::Relaxed);

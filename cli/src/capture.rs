@@ -19,6 +19,7 @@ use linerate::loops::StopHandle;
 use linerate::{Backend, Clocked, Direction, FlowKind, Port};
 
 use crate::args::CaptureArgs;
+use crate::events::{Clock, Events};
 use crate::failure::Failure;
 use crate::groups::GroupCount;
 use crate::interface::{self, Bracket};
@@ -86,7 +87,9 @@ pub(crate) fn run(args: &CaptureArgs, out: &mut Output) -> Result<(), Failure> {
     let name_groups = |counts: &[GroupCount]| group_lines(&plan.flows, counts, plan.seq.is_some());
     let mut live = Live::new(&identity, exporter, out);
     let deadline = plan.duration.map(|d| begun + d);
+    let clock = Clock::default();
     while !receiver.is_finished() {
+        clock.tick(out);
         let now = Instant::now();
         if interrupt.asked()
             || deadline.is_some_and(|end| now >= end)
@@ -111,7 +114,7 @@ pub(crate) fn run(args: &CaptureArgs, out: &mut Output) -> Result<(), Failure> {
         }
         _ => None,
     };
-    meeting::close(guard, out);
+    let in_cable = meeting::close(guard, out);
 
     let Received { lane, counts, queue, groups, failure: queue_failure, .. } = received;
     // The end of the file tells what is known when it is written.
@@ -120,13 +123,16 @@ pub(crate) fn run(args: &CaptureArgs, out: &mut Output) -> Result<(), Failure> {
         os_dropped: Some(queue.kernel_drop + queue.ring_full + counts.refused),
         ..Statistics::of(&queue, expected)
     };
-    let draft = report::ledger(&counts, &queue, bracket.as_ref(), expected, None);
-    let written = recording.finish(lane, statistics, draft.comment())?;
+    let mut draft = report::ledger(&counts, &queue, bracket.as_ref(), expected, None);
+    draft.lose_ahead("cable_full", in_cable);
+    let comment = draft.comment() + &Events::so_far().comment();
+    let written = recording.finish(lane, statistics, comment)?;
     out.end_live();
 
     let delivered = written.as_ref().map_or(counts.frames, |w| w.frames);
     let lost = written.as_ref().and_then(|w| w.lost);
-    let ledger = report::ledger(&counts, &queue, bracket.as_ref(), delivered, lost);
+    let mut ledger = report::ledger(&counts, &queue, bracket.as_ref(), delivered, lost);
+    ledger.lose_ahead("cable_full", in_cable);
     let Written { failure: write_failure, bytes: file_bytes, files, cached, .. } =
         written.unwrap_or_default();
     if let Some(why) = cached {

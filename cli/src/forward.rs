@@ -15,6 +15,7 @@ use linerate::pool::Pool;
 use linerate::{Direction, FlowSpec, Port};
 
 use crate::args::ForwardArgs;
+use crate::events::Clock;
 use crate::failure::Failure;
 use crate::json::Identity;
 use crate::meeting;
@@ -84,7 +85,9 @@ pub(crate) fn run(args: &ForwardArgs, out: &Output) -> Result<(), Failure> {
 
     let deadline = args.duration.map(|s| begun + Duration::from_secs_f64(s));
     let mut live = Live::new(&ids, out);
+    let clock = Clock::default();
     while !workers.iter().any(|worker| worker.is_finished()) {
+        clock.tick(out);
         let over = deadline.is_some_and(|end| Instant::now() >= end);
         if interrupt.asked() || out.closed() || over {
             break;

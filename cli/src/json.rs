@@ -3,6 +3,8 @@
 use linerate::Port;
 use serde::Serialize;
 
+use crate::events::Events;
+
 /// Which port a run is about.
 #[derive(Debug, Clone)]
 pub(crate) struct Identity {
@@ -45,6 +47,8 @@ pub(crate) struct Line<'a, T> {
     #[serde(flatten)]
     volume: Volume,
     #[serde(flatten)]
+    events: Events,
+    #[serde(flatten)]
     rest: T,
 }
 
@@ -52,7 +56,7 @@ impl<'a, T: Serialize> Line<'a, T> {
     /// Once a second.
     pub(crate) fn running(identity: &'a Identity, volume: Volume, rest: T) -> Self {
         let Identity { port, backend, .. } = identity;
-        Self { r#final: false, port, backend, volume, rest }
+        Self { r#final: false, port, backend, volume, events: Events::so_far(), rest }
     }
 
     /// At the end.

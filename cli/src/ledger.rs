@@ -43,6 +43,13 @@ impl Ledger {
         }
     }
 
+    /// Adds `n` frames to the loss called `name`, which came in but not as far as to what counted
+    /// `wire`.
+    pub(crate) fn lose_ahead(&mut self, name: &'static str, n: u64) {
+        self.wire += n;
+        self.drop(name, n);
+    }
+
     /// Adds the losses of a queue.
     pub(crate) fn drop_all(&mut self, losses: impl Iterator<Item = (&'static str, u64)>) {
         for (name, n) in losses {

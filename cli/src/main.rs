@@ -8,6 +8,7 @@ mod capture;
 mod choice;
 mod demo;
 mod doctor;
+mod events;
 mod failure;
 mod format;
 mod forward;

@@ -7,6 +7,7 @@ use linerate::{
     AnyRx, AnyTx, ErrorKind, FlowKind, FlowSpec, FrameTx, Interface, Port, PortGuard, Proto,
 };
 
+use crate::events;
 use crate::failure::Failure;
 use crate::format::plural;
 use crate::json::Identity;
@@ -24,14 +25,17 @@ pub(crate) fn tell(port: &Port, out: &Output) {
 }
 
 /// Ends a port whose queues are done with. Says what was lost where no counter of the port sees it.
-pub(crate) fn close(guard: PortGuard, out: &Output) {
+pub(crate) fn close(guard: PortGuard, out: &Output) -> u64 {
     let lost = guard.lost_in_cable();
     if lost > 0 {
+        events::lost_in_cable(lost);
         out.notice(&format!(
-            "{} lost in the cable of the simulated card: its socket was full",
+            "{} lost in the cable of the simulated card: its socket was full, or its interface \
+             down",
             plural(lost, "frame")
         ));
     }
+    lost
 }
 
 /// The flow of datagrams to a group or an address.

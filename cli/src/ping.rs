@@ -19,6 +19,7 @@ use linerate::loops::{StrategyKind, pin_to_cpu};
 use linerate::{AnyRx, FlowSpec, Port, Preloaded, Waits};
 
 use crate::args::{PingArgs, TxPath};
+use crate::events::Clock;
 use crate::failure::Failure;
 use crate::json::Identity;
 use crate::meeting;
@@ -103,7 +104,9 @@ pub(crate) fn run(args: &PingArgs, out: &Output) -> Result<(), Failure> {
     let mut record = Record::new(&args.sizes.bytes, arrived);
     let mut live = Live::new(&identity, out);
     let mut interrupted = false;
+    let clock = Clock::default();
     while !worker.is_finished() {
+        clock.tick(out);
         if interrupt.asked() || out.closed() {
             interrupted = true;
             shared.stop.store(true, Ordering::Relaxed);

@@ -18,6 +18,7 @@ use linerate::{AnyRx, AnyTx, ErrorKind, FrameRx, FrameTx, RxFrame, RxStats};
 use serde::Serialize;
 
 use crate::args::PongArgs;
+use crate::events::Clock;
 use crate::failure::Failure;
 use crate::format::{count, per_second, plural, pps};
 use crate::json::{Identity, Line, Volume};
@@ -85,7 +86,9 @@ pub(crate) fn run(args: &PongArgs, out: &Output) -> Result<(), Failure> {
     let deadline = args.duration.map(|s| begun + Duration::from_secs_f64(s));
     let mut next = if out.is_json() { begun } else { begun + Duration::from_secs(1) };
     let mut before = (begun, 0);
+    let clock = Clock::default();
     while !worker.is_finished() {
+        clock.tick(out);
         let now = Instant::now();
         if interrupt.asked() || out.closed() || deadline.is_some_and(|end| now >= end) {
             break;

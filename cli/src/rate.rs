@@ -11,6 +11,7 @@ use linerate::loops::Strategy;
 use linerate::{Direction, Port};
 
 use crate::args::RateArgs;
+use crate::events::Clock;
 use crate::failure::Failure;
 use crate::json::Identity;
 use crate::load::Deck;
@@ -67,6 +68,7 @@ pub(crate) fn run(args: &RateArgs, out: &Output) -> Result<(), Failure> {
     sender.check_sizes(&args.sizes)?;
     let (queues, _, to_guard) = to.into_parts();
     let mut bench = Bench::new(sender.tx, queues, flow, [tx_cpu, rx_cpu], &feed);
+    let clock = Clock::default();
 
     let begun = Instant::now();
     let mut found: Vec<Found> = Vec::new();
@@ -79,6 +81,7 @@ pub(crate) fn run(args: &RateArgs, out: &Output) -> Result<(), Failure> {
         while let Some(offer) = search.next().filter(|_| trials.len() < TRIALS) {
             match bench.run(&mut deck, size, offer, args, &interrupt, &mut feed) {
                 Ok(Some(trial)) => {
+                    clock.tick(out);
                     search.learn(&trial);
                     report::tell(&identity, &trial, begun, out);
                     trials.push(trial);

@@ -18,6 +18,7 @@ use linerate::loops::pin_to_cpu;
 use linerate::{Direction, Port};
 
 use crate::args::ReplayArgs;
+use crate::events::Clock;
 use crate::failure::Failure;
 use crate::json::Identity;
 use crate::lane::lane;
@@ -74,7 +75,9 @@ pub(crate) fn run(args: &ReplayArgs, out: &mut Output) -> Result<(), Failure> {
     let begun = Instant::now();
     let mut live = Live::new(&identity, begun);
     let mut interrupted = false;
+    let clock = Clock::default();
     while !sender.is_finished() {
+        clock.tick(out);
         if interrupt.asked() || out.closed() {
             interrupted = true;
             shared.stop.store(true, Ordering::Relaxed);

@@ -14,6 +14,7 @@ use linerate::{AnyRx, ErrorKind, FlowSpec, FrameRx, RxStats};
 
 use crate::args::SinkArgs;
 use crate::capture::GroupLine;
+use crate::events::Clock;
 use crate::failure::Failure;
 use crate::groups;
 use crate::json::Identity;
@@ -90,7 +91,9 @@ pub(crate) fn run(args: &SinkArgs, out: &Output) -> Result<(), Failure> {
     })?;
     let deadline = args.duration.map(|s| begun + Duration::from_secs_f64(s));
     let mut live = Live::new(&identity, out);
+    let clock = Clock::default();
     while !worker.is_finished() {
+        clock.tick(out);
         let over = deadline.is_some_and(|end| Instant::now() >= end);
         if interrupt.asked() || out.closed() || over {
             break;

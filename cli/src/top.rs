@@ -20,6 +20,7 @@ use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
 
 use crate::capture::{self, Desk, Plan, Receiver, group_lines};
+use crate::events::Clock;
 use crate::failure::Failure;
 use crate::format::plural;
 use crate::json::Identity;
@@ -66,7 +67,9 @@ pub(crate) fn run(args: &TopArgs, out: &Output) -> Result<(), Failure> {
 
     let begun = Instant::now();
     let source = Source { plan: &plan, desk: &desk, found: &found, exporter };
+    let clock = Clock::default();
     let over = || {
+        clock.tick(out);
         let time_is_up = plan.duration.is_some_and(|d| begun.elapsed() >= d);
         interrupt.asked() || receiver.is_finished() || out.closed() || time_is_up
     };
@@ -82,9 +85,10 @@ pub(crate) fn run(args: &TopArgs, out: &Output) -> Result<(), Failure> {
     stop.stop();
     let seconds = begun.elapsed().as_secs_f64();
     let received = join(receiver)?;
-    meeting::close(guard, out);
-    let ledger =
+    let in_cable = meeting::close(guard, out);
+    let mut ledger =
         capture::ledger(&received.counts, &received.queue, None, received.counts.frames, None);
+    ledger.lose_ahead("cable_full", in_cable);
     if out.is_json() {
         let failure = received.failure.as_ref();
         lines::last(&received.counts, &ledger, &identity, seconds, failure, out);

@@ -76,6 +76,7 @@ fn every_running_command_has_given_up_its_capabilities() {
     lab.add_pair("w0", "w1").unwrap();
     let dir = Scratch::new("every-command");
     let (input, output) = (dir.path("in.pcap"), dir.path("demo.pcapng"));
+    let plot = dir.path("plot.svg");
     write_pcap(&input, &mixed_frames(100, 100_000_000));
     let to = "239.1.1.1:5000";
     for (args, kept) in [
@@ -89,6 +90,19 @@ fn every_running_command_has_given_up_its_capabilities() {
         (&["forward", "afxdp:v1", "afxdp:w1", "--loop", "adaptive"], 0),
         (&["replay", &input, "-o", "afpacket:v1"], 0),
         (&["replay", &input, "-o", "afpacket:v1", "--times", "2"], DAC_READ_SEARCH),
+        (&["ping", "afpacket:v1", "--pps", "100", "-d", "600", "--timeout", "1"], 0),
+        (&["ping", "afxdp:v1", "--pps", "100", "-d", "600", "--timeout", "1"], 0),
+        (&["ping", "afpacket:v1", "-d", "600", "--timeout", "1", "--plot", &plot], DAC_OVERRIDE),
+        (&["rate", "afpacket:w1", "afpacket:v1", "--size", "60", "--max-pps", "500"], 0),
+        (&["top", "afpacket:v1", "-g", to], 0),
+        (&["top", "afxdp:v1", "-g", to], 0),
+        // Simulated cards have threads of their own, which send and receive on the interface.
+        (&["capture", "-i", "sim:verbs?peer=v1", "-g", to], 0),
+        (&["capture", "-i", "sim:exanic?peer=v1", "-g", to], 0),
+        (&["sink", "sim:efvi?peer=v1", "-g", to], 0),
+        (&["pong", "sim:efvi?peer=v1&kind=shared", "--loop", "low-latency"], 0),
+        (&["blast", "sim:exanic?peer=v1", "-g", to, "--pps", "100"], 0),
+        (&["forward", "sim:verbs?peer=v1", "sim:efvi?peer=w1", "--loop", "low-latency"], 0),
         (&["demo", "-i", "afpacket:lo", "-w", &output, "--duration", "60"], 0),
     ] {
         let mut running = lab.in_b(|| Running::start(args));

@@ -4,7 +4,11 @@
 //! cycle counters and vendor encodings are resolved in the backend. What cannot be resolved is
 //! said here instead of being papered over.
 
+mod steps;
+
 use std::time::{SystemTime, UNIX_EPOCH};
+
+pub use steps::StepWatch;
 
 /// The clock behind a queue's timestamps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

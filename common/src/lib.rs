@@ -18,9 +18,10 @@ mod frame;
 pub mod loopback;
 pub mod loops;
 pub mod membership;
+#[doc(hidden)]
+pub mod own_threads;
 pub mod packet;
 pub mod pool;
-mod rights;
 mod rx;
 mod stats;
 mod steer;

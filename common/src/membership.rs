@@ -162,7 +162,7 @@ impl Drop for Membership {
 
 /// The watcher's life: sleep until interfaces change, put the joins right, sleep again.
 fn watch(state: &Mutex<State>, events: &mut LinkEvents, stop: &OwnedFd) {
-    crate::rights::give_up();
+    crate::own_threads::give_up_rights();
     let mut timeout = -1;
     loop {
         let mut fds = [events.fd().as_raw_fd(), stop.as_raw_fd()].map(|fd| libc::pollfd {

@@ -246,9 +246,10 @@ impl fmt::Debug for PortGuard {
 }
 
 impl PortGuard {
-    /// Frames lost on the way to a simulated card that is plugged into an interface
+    /// Frames lost on the way to and from a simulated card that is plugged into an interface
     /// (`sim:…?peer=eth2`): its cable is a kernel socket, which overflows while the card's thread
-    /// waits for a CPU, and no counter of the card knows. Always 0 on real cards.
+    /// does not run, and whose interface may be down, and no counter of the card knows. Always 0
+    /// on real cards.
     #[must_use]
     pub fn lost_in_cable(&self) -> u64 {
         #[cfg(feature = "sim")]

@@ -18,12 +18,14 @@
 //! own rules, wires never do.
 
 use std::collections::VecDeque;
+use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::Thread;
+use std::time::{Duration, Instant};
 
 /// Frames that one direction of a wire holds.
 pub const CAPACITY: usize = 4096;
@@ -63,7 +65,92 @@ pub struct Plug(End);
 enum End {
     Open,
     Wire { out: Arc<Lane>, into: Arc<Lane> },
-    Veth { socket: File, scratch: Mutex<Box<[u8]>> },
+    Veth(Veth),
+}
+
+/// A packet socket on a kernel interface.
+#[derive(Debug)]
+struct Veth {
+    name: CString,
+    socket: File,
+    state: Mutex<VethState>,
+    /// Frames that the interface did not take.
+    unsent: Arc<AtomicU64>,
+}
+
+#[derive(Debug)]
+struct VethState {
+    scratch: Box<[u8]>,
+    /// The interface that the socket is bound to.
+    index: u32,
+    /// Since the interface went down or away: when to look for it again.
+    look_at: Option<Instant>,
+}
+
+impl Veth {
+    /// How often to look for an interface that has gone away.
+    const LOOK: Duration = Duration::from_millis(100);
+
+    fn recv(&self) -> Option<WireFrame> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let VethState { scratch, index, look_at } = &mut *state;
+        match (&mut &self.socket).read(scratch) {
+            Ok(len) => {
+                *look_at = None;
+                let bytes = scratch.get(..len)?.to_vec();
+                Some(WireFrame { bytes, state: WireState::Good })
+            }
+            Err(e) => {
+                let now = Instant::now();
+                // Said once, and not again when a link that is down goes away.
+                if e.raw_os_error() == Some(libc::ENETDOWN) {
+                    *look_at = Some(now);
+                }
+                if look_at.is_some_and(|at| now >= at) {
+                    *look_at = Some(now + Self::LOOK);
+                    *index = self.follow(*index);
+                }
+                None
+            }
+        }
+    }
+
+    /// Plugs the cable into the interface that has the name now: one that is made anew is another
+    /// one to the kernel. Up and down of the same one the socket follows by itself.
+    fn follow(&self, bound: u32) -> u32 {
+        let found = index_of(&self.name);
+        let other = found != 0 && found != bound;
+        if other && bind(&self.socket, found).is_ok() { found } else { bound }
+    }
+
+    fn send(&self, bytes: &[u8]) -> bool {
+        let Err(e) = (&mut &self.socket).write(bytes) else { return true };
+        let full = matches!(e.raw_os_error(), Some(libc::EAGAIN | libc::ENOBUFS | libc::EINTR));
+        // Anything but a full queue (an interface that is down, a lower MTU) loses the frame.
+        self.unsent.fetch_add(u64::from(!full), Ordering::Relaxed);
+        !full
+    }
+}
+
+/// The index of the interface of this name; 0: there is none.
+fn index_of(name: &CStr) -> u32 {
+    // SAFETY: a NUL-terminated string that outlives the call.
+    unsafe { libc::if_nametoindex(name.as_ptr()) }
+}
+
+/// Takes all frames of an interface.
+fn bind(socket: &File, index: u32) -> io::Result<()> {
+    // SAFETY: all-zero bytes are a valid sockaddr_ll.
+    let mut addr: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    addr.sll_family = libc::AF_PACKET as u16;
+    addr.sll_protocol = (libc::ETH_P_ALL as u16).to_be();
+    addr.sll_ifindex = index as i32;
+    let (fd, len) = (socket.as_raw_fd(), size_of_val(&addr) as u32);
+    // SAFETY: a sockaddr_ll that outlives the call, with its true size.
+    match unsafe { libc::bind(fd, (&raw const addr).cast(), len) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// One direction of a wire.
@@ -106,16 +193,16 @@ impl Plug {
     }
 
     /// A wire to a kernel interface of this network namespace, usually one end of a veth pair:
-    /// what is sent leaves through it, and what arrives at it is received. Needs CAP_NET_RAW.
+    /// what is sent leaves through it, and what arrives at it is received. An interface that goes
+    /// away is found again when one of its name comes back. Needs CAP_NET_RAW.
     ///
     /// # Errors
     ///
     /// There is no such interface, or the caller may not open a packet socket.
     pub fn veth(interface: &str) -> io::Result<Self> {
-        let name = std::ffi::CString::new(interface)
-            .map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
-        // SAFETY: a NUL-terminated string that outlives the call.
-        let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
+        let name =
+            CString::new(interface).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+        let index = index_of(&name);
         if index == 0 {
             return Err(io::Error::last_os_error());
         }
@@ -127,14 +214,9 @@ impl Plug {
         }
         // SAFETY: a descriptor just opened and owned by nobody else.
         let socket = unsafe { File::from_raw_fd(fd) };
-        // SAFETY: all-zero bytes are a valid sockaddr_ll.
-        let mut addr: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
-        addr.sll_family = libc::AF_PACKET as u16;
-        addr.sll_protocol = (libc::ETH_P_ALL as u16).to_be();
-        addr.sll_ifindex = index as i32;
         let one: libc::c_int = 1;
-        // SAFETY: an int and a sockaddr_ll that outlive the calls, with their true sizes. The
-        // first call keeps this socket from receiving what it sent itself.
+        // SAFETY: an int that outlives the call, with its true size. It keeps this socket from
+        // receiving what it sent itself.
         let failed = unsafe {
             libc::setsockopt(
                 fd,
@@ -142,9 +224,12 @@ impl Plug {
                 libc::PACKET_IGNORE_OUTGOING,
                 (&raw const one).cast(),
                 size_of_val(&one) as u32,
-            ) != 0
-                || libc::bind(fd, (&raw const addr).cast(), size_of_val(&addr) as u32) != 0
+            )
         };
+        if failed != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        bind(&socket, index)?;
         // The kernel drops what does not fit while the card's thread is not running: leave it
         // room. Without the right to exceed the limit it is as large as the limit.
         let room = VETH_BUFFER_BYTES;
@@ -160,12 +245,9 @@ impl Plug {
                 )
             };
         }
-        let scratch = Mutex::new(vec![0; VETH_FRAME_BYTES].into());
-        if failed {
-            Err(io::Error::last_os_error())
-        } else {
-            Ok(Self(End::Veth { socket, scratch }))
-        }
+        let scratch = vec![0; VETH_FRAME_BYTES].into();
+        let state = Mutex::new(VethState { scratch, index, look_at: None });
+        Ok(Self(End::Veth(Veth { name, socket, state, unsent: Arc::default() })))
     }
 
     /// Is something plugged in? A card shows it as its link state.
@@ -190,14 +272,8 @@ impl Plug {
                 }
                 true
             }
-            End::Veth { .. } if state != WireState::Good => true,
-            End::Veth { socket, .. } => {
-                let sent = (&mut &*socket).write(bytes);
-                // Anything but a full queue (an interface that is down) loses the frame.
-                !sent.is_err_and(|e| {
-                    matches!(e.raw_os_error(), Some(libc::EAGAIN | libc::ENOBUFS | libc::EINTR))
-                })
-            }
+            End::Veth(_) if state != WireState::Good => true,
+            End::Veth(veth) => veth.send(bytes),
         }
     }
 
@@ -206,12 +282,7 @@ impl Plug {
         match &self.0 {
             End::Open => None,
             End::Wire { into, .. } => into.lock().frames.pop_front(),
-            End::Veth { socket, scratch } => {
-                let mut scratch = scratch.lock().unwrap_or_else(PoisonError::into_inner);
-                let len = (&mut &*socket).read(&mut scratch).ok()?;
-                let bytes = scratch.get(..len)?.to_vec();
-                Some(WireFrame { bytes, state: WireState::Good })
-            }
+            End::Veth(veth) => veth.recv(),
         }
     }
 
@@ -223,16 +294,18 @@ impl Plug {
         }
     }
 
-    /// What a veth end loses for want of room. `None` for other ends: they lose nothing.
+    /// What a veth end loses. `None` for other ends: they lose nothing.
     ///
     /// # Errors
     ///
     /// There are no descriptors left.
     pub fn losses(&self) -> io::Result<Option<Losses>> {
         match &self.0 {
-            End::Veth { socket, .. } => {
-                Ok(Some(Losses { socket: socket.try_clone()?, frames: AtomicU64::new(0) }))
-            }
+            End::Veth(veth) => Ok(Some(Losses {
+                socket: veth.socket.try_clone()?,
+                arrived: AtomicU64::new(0),
+                unsent: Arc::clone(&veth.unsent),
+            })),
             _ => Ok(None),
         }
     }
@@ -241,18 +314,20 @@ impl Plug {
     #[must_use]
     pub fn raw_fd(&self) -> Option<i32> {
         match &self.0 {
-            End::Veth { socket, .. } => Some(socket.as_raw_fd()),
+            End::Veth(veth) => Some(veth.socket.as_raw_fd()),
             _ => None,
         }
     }
 }
 
-/// Counts the frames that came to a veth end and found no room in its kernel socket, while the
-/// card's thread was not running: losses that no counter of the card shows.
+/// Counts what is lost in a veth end, which no counter of the card shows: frames that came and
+/// found no room in its kernel socket, while the card's thread was not running, and frames that
+/// the interface did not take, because it was down or away or its MTU too low.
 #[derive(Debug)]
 pub struct Losses {
     socket: File,
-    frames: AtomicU64,
+    arrived: AtomicU64,
+    unsent: Arc<AtomicU64>,
 }
 
 impl Losses {
@@ -272,7 +347,8 @@ impl Losses {
             )
         };
         let new = if failed == 0 { u64::from(stats.tp_drops) } else { 0 };
-        self.frames.fetch_add(new, Ordering::Relaxed) + new
+        let arrived = self.arrived.fetch_add(new, Ordering::Relaxed) + new;
+        arrived + self.unsent.load(Ordering::Relaxed)
     }
 }
 
@@ -280,7 +356,6 @@ impl Losses {
 mod tests {
     use super::*;
     use linerate_lab::lab_or_skip;
-    use std::time::{Duration, Instant};
 
     #[test]
     fn frames_cross_in_order_and_each_way_apart() {
@@ -336,6 +411,36 @@ mod tests {
         };
         assert_eq!(got.bytes, frame);
         assert!(lab.in_a(|| Plug::veth("no-such-if")).is_err());
+    }
+
+    #[test]
+    fn a_veth_end_follows_its_interface_and_counts_what_that_does_not_take() {
+        let lab = lab_or_skip!();
+        let b = lab.in_b(|| Plug::veth("v1")).unwrap();
+        let losses = b.losses().unwrap().unwrap();
+        let mut frame = [0xab_u8; 1500];
+        frame[12..14].copy_from_slice(&[0x88, 0xb5]);
+        assert!(b.send(&frame, WireState::Good));
+        assert_eq!(losses.frames(), 0);
+        lab.ip_b(&["link", "set", "v1", "mtu", "1000"]).unwrap();
+        assert!(b.send(&frame, WireState::Good));
+        lab.ip_b(&["link", "set", "v1", "mtu", "1500"]).unwrap();
+        lab.ip_b(&["link", "del", "v1"]).unwrap();
+        assert!(b.send(&frame, WireState::Good));
+        assert_eq!(losses.frames(), 2);
+        lab.add_pair("v0", "v1").unwrap();
+        // The card's thread has the namespace of who opened it; here that is this thread.
+        let a = lab.in_a(|| Plug::veth("v0")).unwrap();
+        lab.in_b(|| {
+            let limit = Instant::now() + Duration::from_secs(30);
+            while !b.recv().is_some_and(|got| got.bytes == frame) {
+                assert!(a.send(&frame, WireState::Good));
+                assert!(Instant::now() < limit, "it never came back");
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        });
+        assert!(b.send(&frame, WireState::Good));
+        assert_eq!(losses.frames(), 2);
     }
 
     #[test]

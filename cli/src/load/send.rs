@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use linerate::clock::now_ns;
+use linerate::clock::{StepWatch, now_ns};
 use linerate::{AnyTx, Error, ErrorKind, FrameTx, TxStats};
 
 use super::Deck;
@@ -21,6 +21,9 @@ const FAREWELL: Duration = Duration::from_secs(2);
 /// How long to wait for a link that is down, and how long between two looks.
 const LINK_PATIENCE: Duration = Duration::from_secs(10);
 const LINK_NAP: Duration = Duration::from_millis(10);
+
+/// How often to look whether the system's clock was set.
+const CLOCK_LOOK: Duration = Duration::from_millis(100);
 
 /// How much to send, and how fast.
 #[derive(Debug, Clone, Copy)]
@@ -114,7 +117,8 @@ struct Sender<'a> {
 
 impl Sender<'_> {
     fn send_all(&mut self, order: &Order, anchor: Instant) -> Result<(), Error> {
-        let anchor_ns = now_ns() + LEAD.as_nanos() as u64;
+        let mut anchor_ns = now_ns() + LEAD.as_nanos() as u64;
+        let (mut clock, mut looked) = (StepWatch::new(), anchor);
         let end_ns = u64::try_from(order.duration.as_nanos()).unwrap_or(u64::MAX);
         while self.sent.frames < order.count && !self.stopped() {
             let (due, time) = match order.pps {
@@ -139,6 +143,11 @@ impl Sender<'_> {
                 return Ok(());
             }
             let begun = Instant::now();
+            if begun.saturating_duration_since(looked) >= CLOCK_LOOK {
+                looked = begun;
+                // The schedule stays; the times in the frames follow the clock.
+                anchor_ns = anchor_ns.saturating_add_signed(clock.look().unwrap_or(0));
+            }
             let n = order.burst.min(order.count - self.sent.frames);
             let n = self.burst(n, time)?;
             let done = Instant::now();

@@ -62,6 +62,8 @@ pub(crate) struct Stray {
     pub(crate) damaged: u64,
     /// Not ours.
     pub(crate) foreign: u64,
+    /// Answers that count, but whose stamps are of a clock that was set meanwhile.
+    pub(crate) torn: u64,
 }
 
 /// How it ended.
@@ -130,7 +132,22 @@ impl Stamp {
         let ns = if ts_ns == NO_TS { 0 } else { ts_ns };
         Self { ns, hardware: flags.contains(RxFlags::TS_HW) }
     }
+
+    /// From `left` to this one, both taken within `service_ns`, which was measured by a clock that
+    /// nobody sets. `None`: they cannot be compared.
+    fn since(self, left: Self, service_ns: u64) -> Option<Result<u64, Torn>> {
+        if self.ns == 0 || left.ns == 0 || self.hardware != left.hardware {
+            return None;
+        }
+        // No card's clock runs as much faster than the system's.
+        let most = service_ns + service_ns / 64 + 1_000;
+        Some(self.ns.checked_sub(left.ns).filter(|apart| *apart <= most).ok_or(Torn))
+    }
 }
+
+/// The clock behind two stamps was set between them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Torn;
 
 /// The queues and the frames that are out.
 #[derive(Debug)]
@@ -423,18 +440,15 @@ impl Client {
             };
             tally.answered += 1;
             self.shared.answered.fetch_add(1, Ordering::Relaxed);
-            let comparable =
-                came.ns > 0 && front.left.ns > 0 && came.hardware == front.left.hardware;
+            let service_ns = at.saturating_sub(front.sent_ns);
+            let stamped = came.since(front.left, service_ns);
+            self.stray.torn += u64::from(stamped == Some(Err(Torn)));
             let mut sample = Sample {
                 run: run.index,
                 due_ns: front.due_ns,
                 rtt_ns: at.saturating_sub(front.due_ns),
-                service_ns: at.saturating_sub(front.sent_ns),
-                stamped_ns: came
-                    .ns
-                    .checked_sub(front.left.ns)
-                    .filter(|_| comparable)
-                    .unwrap_or(UNKNOWN),
+                service_ns,
+                stamped_ns: stamped.and_then(Result::ok).unwrap_or(UNKNOWN),
             };
             // The main thread empties it many times a second.
             while let Err(rtrb::PushError::Full(back)) = self.samples.push(sample) {
@@ -501,5 +515,23 @@ fn take(
         }
         None if ahead > u32::MAX / 2 => stray.late += 1,
         None => stray.foreign += 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stamps_of_a_clock_that_was_set_between_them_are_no_round_trip() {
+        let at = |ns| Stamp { ns, hardware: true };
+        let (t, hour) = (1_790_000_000_000_000_000, 3_600_000_000_000);
+        assert_eq!(at(t + 9_000).since(at(t), 9_500), Some(Ok(9_000)));
+        // The card's clock is a little fast.
+        assert_eq!(at(t + 640_900).since(at(t), 640_000), Some(Ok(640_900)));
+        assert_eq!(at(t + hour).since(at(t), 9_500), Some(Err(Torn)));
+        assert_eq!(at(t - hour).since(at(t), 9_500), Some(Err(Torn)));
+        assert_eq!(at(t).since(at(0), 9_500), None);
+        assert_eq!(at(t).since(Stamp { ns: t, hardware: false }, 9_500), None);
     }
 }

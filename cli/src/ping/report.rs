@@ -111,6 +111,8 @@ struct Final<'a> {
     duplicates: u64,
     damaged: u64,
     foreign: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    torn_stamps: u64,
     sizes: Vec<Size>,
     interrupted: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -143,6 +145,7 @@ impl Summary<'_> {
             duplicates: self.stray.duplicates,
             damaged: self.stray.damaged,
             foreign: self.stray.foreign,
+            torn_stamps: self.stray.torn,
             sizes,
             interrupted: self.interrupted,
             error: self.failure.map(ToString::to_string),
@@ -221,11 +224,17 @@ impl Summary<'_> {
         note(self.stray.duplicates, "answered twice", true);
         note(self.stray.damaged, "answers damaged", true);
         note(self.stray.foreign, "other frames came in and were left alone", false);
+        let torn = "stamped by a clock that was set meanwhile: not in \"wire\"";
+        note(self.stray.torn, torn, false);
         for (name, n) in self.queue.losses() {
             note(n, &format!("of them never left: {name}"), true);
         }
         lines.join("\n")
     }
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 fn schedule(args: &PingArgs) -> String {

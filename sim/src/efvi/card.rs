@@ -181,7 +181,10 @@ impl Card {
         drop(cards);
         let thread = (!manual).then(|| {
             let card = Arc::clone(&inner);
-            std::thread::spawn(move || hardware::run(&card))
+            std::thread::spawn(move || {
+                linerate_common::own_threads::give_up_rights();
+                hardware::run(&card);
+            })
         });
         if let Some(thread) = &thread {
             *lock(&inner.hardware) = Some(thread.thread().clone());

@@ -260,6 +260,7 @@ fn run(shared: &Arc<Shared>) -> Option<JoinHandle<()>> {
     let card = Arc::clone(shared);
     let name = card.name.to_string_lossy().into_owned();
     let work = move || {
+        linerate_common::own_threads::give_up_rights();
         let me = thread::current();
         for port in &card.ports {
             port.plug.wake_on_arrival(me.clone());

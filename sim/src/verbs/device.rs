@@ -100,7 +100,10 @@ impl Device {
         let worker = Arc::clone(&shared);
         let thread = thread::Builder::new()
             .name(format!("sim-{name}"))
-            .spawn(move || hardware::run(&worker))
+            .spawn(move || {
+                linerate_common::own_threads::give_up_rights();
+                hardware::run(&worker);
+            })
             .map_err(|e| Unavailable(format!("cannot start the device's thread: {e}")))?;
         *lock(&shared.worker) = Some(thread.thread().clone());
         shared.plug.wake_on_arrival(thread.thread().clone());

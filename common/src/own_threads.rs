@@ -4,7 +4,7 @@
 /// application which gives its own up once everything is open cannot reach those of a thread
 /// that the library has started before. Whether it works is not reported: without, the thread
 /// runs on as before.
-pub(crate) fn give_up() {
+pub fn give_up_rights() {
     const VERSION_3: u32 = 0x2008_0522;
     // Version and thread (0: this one); then effective, permitted and inheritable, twice 32 bits.
     let header = [VERSION_3, 0];
@@ -24,7 +24,7 @@ mod tests {
     fn only_the_calling_thread_loses_its_capabilities() {
         let before = permitted();
         let after = std::thread::spawn(|| {
-            super::give_up();
+            super::give_up_rights();
             permitted()
         });
         assert!(after.join().unwrap().ends_with("\t0000000000000000"));
