@@ -183,7 +183,20 @@ impl SetupError {
 
 impl From<Error> for SetupError {
     fn from(cause: Error) -> Self {
-        Self { cause, port: String::new(), detail: Cow::Borrowed(""), remedy: Cow::Borrowed("") }
+        let remedy = Cow::Borrowed(remedy_of(cause));
+        Self { cause, port: String::new(), detail: Cow::Borrowed(""), remedy }
+    }
+}
+
+/// What to do where the call does not matter: the process or the machine has run out of something.
+fn remedy_of(cause: Error) -> &'static str {
+    match (cause.errno, cause.op) {
+        (libc::EMFILE, _) => "raise the limit of open files: ulimit -n 4096",
+        (libc::ENFILE, _) => "the machine has too many open files: sysctl fs.file-max",
+        (libc::EAGAIN, "clone") => {
+            "raise the limit of threads (ulimit -u, TasksMax= in a unit) or of memory (ulimit -v)"
+        }
+        _ => "",
     }
 }
 
@@ -242,6 +255,14 @@ mod tests {
             .remedy("list them: linerate ports")
             .remedy("outer");
         assert_eq!(e.to_string(), "udp:eth0: open: no such interface; list them: linerate ports");
+    }
+
+    #[test]
+    fn what_has_run_out_is_said_whatever_the_call_was() {
+        let e = SetupError::os("socket", libc::EMFILE).remedy("needs CAP_NET_RAW");
+        assert!(e.to_string().ends_with("; raise the limit of open files: ulimit -n 4096"), "{e}");
+        assert!(SetupError::os("clone", libc::EAGAIN).to_string().contains("ulimit -u"));
+        assert_eq!(SetupError::os("read", libc::EAGAIN).remedy_text(), "");
     }
 
     #[test]

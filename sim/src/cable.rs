@@ -433,7 +433,7 @@ mod tests {
         let a = lab.in_a(|| Plug::veth("v0")).unwrap();
         lab.in_b(|| {
             let limit = Instant::now() + Duration::from_secs(30);
-            while !b.recv().is_some_and(|got| got.bytes == frame) {
+            while b.recv().is_none_or(|got| got.bytes != frame) {
                 assert!(a.send(&frame, WireState::Good));
                 assert!(Instant::now() < limit, "it never came back");
                 std::thread::sleep(Duration::from_millis(5));

@@ -49,9 +49,6 @@ pub(crate) fn address(e: Error, interface: &str, addr: SocketAddr) -> SetupError
 pub(crate) fn socket(e: Error, interface: &str) -> SetupError {
     let error = SetupError::from(e).on(format!("udp:{interface}"));
     match e.errno {
-        libc::EMFILE | libc::ENFILE => {
-            error.remedy("raise the limit of open files: ulimit -n 4096")
-        }
         libc::EAFNOSUPPORT => error.remedy("this kernel runs without that version of IP"),
         _ => error,
     }

@@ -1,6 +1,5 @@
 //! How often, and for how long, a CPU is taken away from a program that never sleeps.
 
-use std::thread;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
@@ -10,6 +9,7 @@ use super::args::Profile;
 use super::finding::{Finding, Verdict};
 use crate::format::{count, ns};
 use crate::histogram::of_ns;
+use crate::threads::{join, spawn};
 
 /// Two readings of the clock further apart than this were interrupted.
 const INTERRUPTED_NS: u64 = 1_000;
@@ -21,11 +21,11 @@ const TOO_LONG_NS: [(Profile, u64); 2] =
 pub(super) fn probe(cpu: u32, seconds: f64, profile: Profile) -> Finding {
     let why = "while the loop is interrupted, frames wait in the ring";
     let finding = Finding::new(format!("cpu {cpu}"), "jitter", why, "measured by spinning");
-    let spun = thread::spawn(move || {
+    let spun = spawn("linerate-probe", move || {
         pin_to_cpu(cpu).map_err(|e| e.to_string())?;
         Ok::<_, String>(spin(Duration::from_secs_f64(seconds)))
     });
-    match spun.join() {
+    match spun.and_then(join) {
         Ok(Ok((gaps, stolen))) => {
             let worst = gaps.max();
             let limit = TOO_LONG_NS.iter().find(|(p, _)| *p == profile).map_or(u64::MAX, |l| l.1);
@@ -40,7 +40,7 @@ pub(super) fn probe(cpu: u32, seconds: f64, profile: Profile) -> Finding {
             finding.seen(if worst > limit { Verdict::Warn } else { Verdict::Ok }, seen)
         }
         Ok(Err(why)) => finding.seen(Verdict::Fail, why),
-        Err(_) => finding.seen(Verdict::Unknown, "the probe panicked"),
+        Err(why) => finding.seen(Verdict::Unknown, why.to_string()),
     }
 }
 

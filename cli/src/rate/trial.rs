@@ -1,5 +1,6 @@
 //! One trial: a load at one rate, sent and counted.
 
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,6 +14,7 @@ use crate::histogram::Spread;
 use crate::load::{self, Deck, Order, Shared, Tally};
 use crate::metrics::{Feed, Poster};
 use crate::signals::Interrupt;
+use crate::threads::cannot_start;
 
 /// The receiver waits this long after the last frame, once everything has been sent.
 const QUIET: Duration = Duration::from_millis(100);
@@ -101,14 +103,15 @@ impl Bench {
         let Self { tx, rx, cpus, posters: [tx_poster, rx_poster], .. } = self;
         let [tx_cpu, rx_cpu] = *cpus;
         let (sent, counted) = thread::scope(|scope| {
-            let receiver = scope.spawn(|| {
+            let receiver = thread::Builder::new().spawn_scoped(scope, || {
                 pin(rx_cpu);
                 receive(rx, tally, &all_sent, rx_poster)
-            });
-            let sender = scope.spawn(|| {
+            })?;
+            let sender = thread::Builder::new().spawn_scoped(scope, || {
                 pin(tx_cpu);
                 load::send(tx, deck, &order, &shared, tx_poster)
             });
+            let sender = sender.inspect_err(|_| all_sent.store(true, Ordering::Relaxed))?;
             while !sender.is_finished() {
                 if interrupt.asked() || receiver.is_finished() {
                     shared.stop.store(true, Ordering::Relaxed);
@@ -118,8 +121,9 @@ impl Bench {
             }
             let sent = sender.join();
             all_sent.store(true, Ordering::Relaxed);
-            (sent, receiver.join())
-        });
+            Ok((sent, receiver.join()))
+        })
+        .map_err(|e: io::Error| cannot_start("linerate-rate", &e))?;
         let bug = |_| Failure::new("a thread of the trial panicked; please report it");
         let sent = sent.map_err(bug)?;
         let tally = counted.map_err(bug)??;

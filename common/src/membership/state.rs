@@ -297,7 +297,6 @@ fn refused(e: Error, name: &str, group: IpAddr, source: Option<IpAddr>) -> Setup
         (libc::ENODEV, _) => {
             error.remedy(format!("see whether it exists and is up: ip link show {name}"))
         }
-        (libc::EMFILE, _) => error.remedy("raise the limit of open files: ulimit -n 4096"),
         _ => error,
     }
 }

@@ -106,6 +106,11 @@ fn cable_end(name: &str) -> Plug {
     })
 }
 
+/// A simulated card is a thread.
+fn no_thread(uri: &Uri) -> OpenError {
+    SetupError::os("clone", libc::EAGAIN).on(&uri.text).into()
+}
+
 /// libibverbs with the simulation's channels: one for the process.
 static LIBRARY: OnceLock<Library> = OnceLock::new();
 
@@ -115,7 +120,12 @@ fn verbs(uri: &Uri, request: &Request) -> Result<Opened, OpenError> {
         super::verbs::options(uri, request, &[PEER, CABLE], |name, value| wiring.set(name, value))?;
     let (plug, cable) = wiring.plug(uri)?;
     let unavailable = |why: String| {
-        let e = SetupError::new(ErrorKind::Unsupported, "simulate", why);
+        // The loader's own words: it has no errno to give.
+        let e = if why.contains("Too many open files") {
+            SetupError::os("dlopen", libc::EMFILE)
+        } else {
+            SetupError::new(ErrorKind::Unsupported, "simulate", why)
+        };
         OpenError::from(e.on(&uri.text).remedy("install libibverbs: apt install libibverbs1"))
     };
     let library = match LIBRARY.get() {
@@ -127,6 +137,9 @@ fn verbs(uri: &Uri, request: &Request) -> Result<Opened, OpenError> {
     };
     let device = linerate_sim::verbs::Device::new("sim0", plug);
     let device = device.map_err(|e| unavailable(e.to_string()))?;
+    if !device.runs() {
+        return Err(no_thread(uri));
+    }
     options.no_buffer = Some(NoBuffer::from_fn(device.out_of_buffer_counter()));
     // SAFETY: a simulated device stays valid for as long as the process lives.
     let context = unsafe { linerate_verbs::Context::from_device(library, device.raw()) };
@@ -145,6 +158,9 @@ fn exanic(uri: &Uri, request: &Request) -> Result<Opened, OpenError> {
     })?;
     let (plug, cable) = wiring.plug(uri)?;
     let card = linerate_sim::exanic::Card::builder().plug(0, plug).build();
+    if !card.runs() {
+        return Err(no_thread(uri));
+    }
     let api = linerate_sim::exanic::Card::api();
     let port = linerate_exanic::open_with(api, &card.port_name(0), &options)?;
     let mut opened = super::exanic::opened(&port, request)?;
@@ -171,6 +187,9 @@ fn efvi(uri: &Uri, request: &Request) -> Result<Opened, OpenError> {
         let e = SetupError::new(ErrorKind::BadArgument, "simulate", "the card's name is taken");
         OpenError::from(e.on(&uri.text))
     })?;
+    if !card.runs() {
+        return Err(no_thread(uri));
+    }
     options.library = Some(linerate_sim::efvi::library());
     let mut opened = super::efvi::open_with(&name, &options, queues, request)?;
     cable.attach(&mut opened);

@@ -179,17 +179,25 @@ impl Card {
         });
         cards.push(Arc::downgrade(&inner));
         drop(cards);
-        let thread = (!manual).then(|| {
+        let start = || {
             let card = Arc::clone(&inner);
-            std::thread::spawn(move || {
+            let work = move || {
                 linerate_common::own_threads::give_up_rights();
                 hardware::run(&card);
-            })
-        });
+            };
+            std::thread::Builder::new().spawn(work).ok()
+        };
+        let thread = if manual { None } else { start() };
         if let Some(thread) = &thread {
             *lock(&inner.hardware) = Some(thread.thread().clone());
         }
         Some(Self { inner, thread })
+    }
+
+    /// Does it work by itself? Not with manual settings, nor where its thread could not start.
+    #[must_use]
+    pub fn runs(&self) -> bool {
+        self.thread.is_some()
     }
 
     /// Its interface's name.

@@ -301,6 +301,12 @@ impl Card {
         &api::API
     }
 
+    /// Does it work by itself? Not where that was not asked for, or its thread could not start.
+    #[must_use]
+    pub fn runs(&self) -> bool {
+        self.thread.is_some()
+    }
+
     /// Device name, as in `/dev`.
     #[must_use]
     pub fn name(&self) -> &str {

@@ -104,10 +104,18 @@ impl Device {
                 linerate_common::own_threads::give_up_rights();
                 hardware::run(&worker);
             })
-            .map_err(|e| Unavailable(format!("cannot start the device's thread: {e}")))?;
-        *lock(&shared.worker) = Some(thread.thread().clone());
-        shared.plug.wake_on_arrival(thread.thread().clone());
-        Ok(Self { raw, shared, thread: Some(thread) })
+            .ok();
+        if let Some(thread) = &thread {
+            *lock(&shared.worker) = Some(thread.thread().clone());
+            shared.plug.wake_on_arrival(thread.thread().clone());
+        }
+        Ok(Self { raw, shared, thread })
+    }
+
+    /// Does it work by itself? Not where its thread could not start.
+    #[must_use]
+    pub fn runs(&self) -> bool {
+        self.thread.is_some()
     }
 
     /// For `ibv_open_device`. Valid for as long as the process lives.
