@@ -84,6 +84,12 @@ fn what_a_stopped_capture_misses_has_a_name() {
     stopped(&lab, "afpacket:v1?ring_mb=1", 8_000);
     stopped(&lab, "udp:v1?rcvbuf=65536", 3_000);
     stopped(&lab, "afxdp:v1?ring_slots=64", 3_000);
+}
+
+#[test]
+fn what_is_lost_under_a_stopped_simulated_card_has_a_name() {
+    let lab = lab_or_skip!();
+    lab.ip_a(&["route", "add", "239.0.0.0/8", "dev", "v0"]).unwrap();
     // The kernel's socket under the cable holds 16 MiB of datagrams with their heads.
     stopped(&lab, "sim:exanic?peer=v1", 40_000);
 }

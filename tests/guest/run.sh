@@ -69,7 +69,7 @@ image=$kernel_dir/vmlinux
 
 work=$(mktemp -d); trap 'rm -rf "$work"' EXIT
 root=$work/root
-mkdir -p "$root"/{usr/bin,usr/sbin,usr/lib,usr/lib64,proc,sys,dev,tmp,etc/libibverbs.d,modules,t}
+mkdir -p "$root"/{usr/bin,usr/sbin,usr/lib,usr/lib64,proc,sys,dev,run,tmp,etc/libibverbs.d,modules,t}
 for dir in bin sbin lib lib64; do ln -s "usr/$dir" "$root/$dir"; done
 
 # Copies a file to the same place in the guest, and the libraries it is linked to.

@@ -45,14 +45,19 @@ pub(crate) struct Ended {
 impl Running {
     /// Starts it with `--json`, in the calling thread's namespaces, and waits for its first line.
     pub(crate) fn start(args: &[&str]) -> Self {
-        let mut running = Self::spawn(linerate(args).arg("--json"));
+        Self::started(&mut linerate(args))
+    }
+
+    /// The same for a command that was prepared.
+    pub(crate) fn started(command: &mut Command) -> Self {
+        let mut running = Self::spawn(command.arg("--json"));
         let first = running.lines.recv_timeout(LIMIT);
         if let Err(e) = first {
             let ended = running.finish();
-            panic!("{args:?} printed nothing ({e}): {ended:?}");
+            panic!("{command:?} printed nothing ({e}): {ended:?}");
         }
         if let Some(error) = first.ok().filter(|line| line.starts_with("{\"error\"")) {
-            panic!("{args:?}: {error}");
+            panic!("{command:?}: {error}");
         }
         running
     }

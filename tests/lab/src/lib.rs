@@ -4,6 +4,7 @@
 //! fd99::2), and takes them down when it drops. Nothing outside it is touched. Where it cannot be
 //! built (no root, no `ip` command), [`Lab::new`] says why and the test skips by [`skip`].
 
+pub mod clock;
 pub mod refused;
 pub mod syscalls;
 
