@@ -65,6 +65,42 @@ pub fn sum(text: &str) -> Profile {
     profile
 }
 
+/// Instructions of those functions of a program that call a function whose name has `callee` in it,
+/// without what they call; and how often they do.
+#[must_use]
+pub fn callers_of(text: &str, program: &str, callee: &str) -> (u64, u64) {
+    let (mut objects, mut names) = (HashMap::new(), HashMap::new());
+    let (mut object, mut caller) = (String::new(), String::new());
+    let mut costs = HashMap::<String, u64>::new();
+    let mut calls = HashMap::<String, u64>::new();
+    let (mut is_wanted, mut is_call) = (false, false);
+    for line in text.lines() {
+        if let Some(rest) = line.strip_prefix("ob=") {
+            object = name(rest, &mut objects);
+        } else if let Some(rest) = line.strip_prefix("cob=") {
+            name(rest, &mut objects);
+        } else if let Some(rest) = line.strip_prefix("fn=") {
+            caller = name(rest, &mut names);
+        } else if let Some(rest) = line.strip_prefix("cfn=") {
+            is_wanted = name(rest, &mut names).contains(callee);
+        } else if !object.ends_with(program) {
+        } else if let Some(rest) = line.strip_prefix("calls=") {
+            let n = rest.split(' ').next().and_then(|n| n.parse::<u64>().ok()).unwrap_or(0);
+            *calls.entry(caller.clone()).or_default() += if is_wanted { n } else { 0 };
+            is_call = true;
+        } else if line.starts_with(|c: char| c.is_ascii_digit() || "+-*".contains(c)) {
+            let cost = line.split(' ').nth(1).and_then(|n| n.parse::<u64>().ok()).unwrap_or(0);
+            // What follows a call is the cost of that.
+            if !std::mem::take(&mut is_call) {
+                *costs.entry(caller.clone()).or_default() += cost;
+            }
+        }
+    }
+    calls.retain(|_, n| *n > 0);
+    let cost = calls.keys().filter_map(|name| costs.get(name)).sum();
+    (cost, calls.values().sum())
+}
+
 /// `(7) name` the first time, `(7)` from then on.
 fn name(text: &str, names: &mut HashMap<String, String>) -> String {
     match text.split_once(' ') {
@@ -88,6 +124,15 @@ mod tests {
         let profile = sum(text);
         assert_eq!((profile.ours, profile.simulated), (110, 60));
         assert_eq!(profile.functions[0], ("hot".into(), 100));
+    }
+
+    #[test]
+    fn callers_are_counted_without_what_they_call() {
+        let text = "ob=(1) /usr/bin/them\nfn=(1) loop\n1 100\ncob=(2) driver.so\ncfn=(2) sim_poll_cq\n\
+                    calls=4 0\n2 60\n1 5\ncfn=(3) sim_post\ncalls=9 0\n3 10\nfn=(4) other\n1 7\n\n\
+                    ob=(2)\nfn=(2)\n5 40\nfn=(5) inner\n1 3\ncfn=(2)\ncalls=2 0\n+1 20\n";
+        assert_eq!(callers_of(text, "/them", "poll_cq"), (105, 4));
+        assert_eq!(callers_of(text, "/them", "nothing"), (0, 0));
     }
 
     #[test]

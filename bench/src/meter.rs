@@ -17,6 +17,8 @@ pub struct Meter {
     start: (Instant, u64),
     /// Frames of the turns that did something, by what each cost.
     costs: Box<[u64; PLACES]>,
+    /// Of the turns that did something.
+    ticks: u64,
     turns: u64,
     frames: u64,
 }
@@ -49,7 +51,7 @@ impl Meter {
         unsafe { libc::alarm(120) };
         let costs = Box::new([0; PLACES]);
         println!("ready");
-        Ok(Self { stop, start: (Instant::now(), ticks()), costs, turns: 0, frames: 0 })
+        Ok(Self { stop, start: (Instant::now(), ticks()), costs, ticks: 0, turns: 0, frames: 0 })
     }
 
     /// Is there more to do?
@@ -63,15 +65,18 @@ impl Meter {
     #[inline(always)]
     pub fn turn(&mut self, start: u64, frames: usize) {
         if frames > 0 {
-            let halves = (ticks() - start) * 2 / frames as u64;
+            let took = ticks() - start;
+            let halves = took * 2 / frames as u64;
             self.costs[(halves as usize).min(PLACES - 1)] += frames as u64;
+            self.ticks += took;
             self.turns += 1;
             self.frames += frames as u64;
         }
     }
 
-    /// Says what was done, and what the frame in the middle cost: interrupts, and a host that runs
-    /// something else on the CPU, fall on few turns and make those long.
+    /// Says what was done, and what a frame cost: the one in the middle, and the mean. Interrupts, and
+    /// a host that runs something else on the CPU, fall on few turns and make those long; the mean
+    /// has them, and is for comparison with programs that tell nothing else.
     pub fn report(&self) {
         let (instant, tick) = self.start;
         let ns = instant.elapsed().as_nanos() as f64 / ticks().wrapping_sub(tick) as f64;
@@ -82,6 +87,7 @@ impl Meter {
             below * 2 > frames
         });
         let middle = middle.map_or(0.0, |halves| (halves as f64 + 0.5) / 2.0 * ns);
-        println!("frames={frames} turns={turns} frame_ns={middle:.2}");
+        let mean = self.ticks as f64 * ns / frames.max(1) as f64;
+        println!("frames={frames} turns={turns} frame_ns={middle:.2} mean_ns={mean:.2}");
     }
 }

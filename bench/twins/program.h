@@ -49,7 +49,7 @@ static inline uint64_t now_ns(void)
 enum { METER_PLACES = 1 << 14 };
 
 struct meter {
-	uint64_t frames, turns, start_ns, start_ticks, costs[METER_PLACES];
+	uint64_t frames, turns, ticks, start_ns, start_ticks, costs[METER_PLACES];
 };
 
 static inline void meter_start(struct meter *m)
@@ -69,9 +69,10 @@ static inline void meter_start(struct meter *m)
 static inline void meter_turn(struct meter *m, uint64_t start, unsigned frames)
 {
 	if (frames) {
-		uint64_t halves = (ticks() - start) * 2 / frames;
+		uint64_t took = ticks() - start, halves = took * 2 / frames;
 
 		m->costs[halves < METER_PLACES ? halves : METER_PLACES - 1] += frames;
+		m->ticks += took;
 		m->turns++;
 		m->frames += frames;
 	}
@@ -89,7 +90,8 @@ static inline void meter_report(const struct meter *m)
 			break;
 		}
 	}
-	printf("frames=%llu turns=%llu frame_ns=%.2f\n", (unsigned long long)m->frames, (unsigned long long)m->turns, middle);
+	printf("frames=%llu turns=%llu frame_ns=%.2f mean_ns=%.2f\n", (unsigned long long)m->frames,
+	       (unsigned long long)m->turns, middle, m->frames ? m->ticks * ns / m->frames : 0);
 }
 
 /* What a handler does with a frame, as in src/sink.rs. */

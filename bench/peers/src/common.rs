@@ -27,6 +27,7 @@ const PLACES: usize = 1 << 14;
 pub struct Meter {
     start: (Instant, u64),
     costs: Box<[u64; PLACES]>,
+    ticks: u64,
     turns: u64,
     frames: u64,
     words: u64,
@@ -42,7 +43,7 @@ impl Meter {
         }
         let costs = Box::new([0; PLACES]);
         println!("ready");
-        Self { start: (Instant::now(), ticks()), costs, turns: 0, frames: 0, words: 0 }
+        Self { start: (Instant::now(), ticks()), costs, ticks: 0, turns: 0, frames: 0, words: 0 }
     }
 
     #[inline(always)]
@@ -53,8 +54,10 @@ impl Meter {
     #[inline(always)]
     pub fn turn(&mut self, start: u64, frames: usize) {
         if frames > 0 {
-            let halves = (ticks() - start) * 2 / frames as u64;
+            let took = ticks() - start;
+            let halves = took * 2 / frames as u64;
             self.costs[(halves as usize).min(PLACES - 1)] += frames as u64;
+            self.ticks += took;
             self.turns += 1;
             self.frames += frames as u64;
         }
@@ -78,8 +81,9 @@ impl Meter {
             below * 2 > self.frames
         });
         let middle = middle.map_or(0.0, |halves| (halves as f64 + 0.5) / 2.0 * ns);
-        println!("frames={} turns={} frame_ns={middle:.2}", self.frames, self.turns);
-        println!("words={}", self.words);
+        let mean = self.ticks as f64 * ns / self.frames.max(1) as f64;
+        println!("frames={} turns={} words={}", self.frames, self.turns, self.words);
+        println!("frame_ns={middle:.2} mean_ns={mean:.2}");
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! compare [--quick] [--only NAME,..] [--rounds N] [--minutes N] [--list] [--no-write]
+//! compare --compare OLD.json [NEW.json]
 //! ```
 
 use std::path::Path;
@@ -12,7 +13,7 @@ use std::{env, thread};
 use linerate_bench::compare::lab::Lab;
 use linerate_bench::compare::results::Results;
 use linerate_bench::compare::run::{Plan, run};
-use linerate_bench::compare::{Case, cases, interrupt, machine, peers, report};
+use linerate_bench::compare::{Case, cases, interrupt, machine, peers, report, verdict};
 
 const RESULTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/results.json");
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/performance.md");
@@ -32,7 +33,13 @@ struct Options {
 }
 
 fn main() -> ExitCode {
-    match options().and_then(|options| compare(&options)) {
+    let words: Vec<String> = env::args().skip(1).collect();
+    let done = match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["--compare", old] => differences(old, RESULTS),
+        ["--compare", old, new] => differences(old, new),
+        _ => options(words).and_then(|options| compare(&options)),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
             eprintln!("bench/run: {why}");
@@ -41,7 +48,22 @@ fn main() -> ExitCode {
     }
 }
 
-fn options() -> Result<Options, String> {
+/// Lists the targets that came out differently in two runs.
+fn differences(old: &str, new: &str) -> Result<(), String> {
+    let read = |path: &str| match Path::new(path).exists() {
+        true => Results::read(Path::new(path)),
+        false => Err(format!("there is no {path}")),
+    };
+    let (targets, found) = verdict::differences(&read(old)?, &read(new)?);
+    for difference in &found {
+        println!("{difference}");
+    }
+    let contradictions = found.iter().filter(|difference| difference.is_contradiction()).count();
+    println!("{targets} targets in both, {} differ, {contradictions} contradict", found.len());
+    if contradictions == 0 { Ok(()) } else { Err("met in one run, not met in the other".into()) }
+}
+
+fn options(words: Vec<String>) -> Result<Options, String> {
     let mut options = Options {
         quick: false,
         only: Vec::new(),
@@ -51,7 +73,7 @@ fn options() -> Result<Options, String> {
         install: false,
         write: true,
     };
-    let mut words = env::args().skip(1);
+    let mut words = words.into_iter();
     while let Some(word) = words.next() {
         match word.as_str() {
             "--quick" => options.quick = true,
@@ -102,8 +124,9 @@ fn compare(options: &Options) -> Result<(), String> {
         return if notices.is_empty() { Ok(()) } else { Err(notices.join("; ")) };
     }
     let mut plan = Plan::new(options.quick);
-    plan.rounds = options.rounds.unwrap_or(plan.rounds);
-    if options.rounds.is_some() {
+    if let Some(rounds) = options.rounds {
+        plan.rounds = rounds;
+        plan.other_rounds = rounds;
         plan.budget = Duration::from_secs(24 * 3600);
     }
     if let Some(minutes) = options.minutes {
@@ -115,18 +138,17 @@ fn compare(options: &Options) -> Result<(), String> {
     let mut facts = machine::facts();
     facts.push(("others".into(), peers::versions()));
     facts.extend(notices.into_iter().map(|notice| ("note".into(), notice)));
-    let mut results = Results::read(Path::new(RESULTS))?;
-    let outcome = run(&lab, chosen, &plan, &facts, |case| {
-        let mut alone = Results::default();
-        alone.cases.push(case.clone());
-        println!("{}", report::markdown(&alone));
-        results.put(case, &order);
-        if options.write {
-            results.write(Path::new(RESULTS))?;
-            report::write(&results, Path::new(PAGE))?;
-        }
-        Ok(())
-    });
+    let outcome = run(&lab, chosen, &plan, &facts);
     drop(lab);
-    outcome
+    let measured = Results { cases: outcome? };
+    println!("{}", report::markdown(&measured));
+    if options.write {
+        let mut results = Results::read(Path::new(RESULTS))?;
+        for case in measured.cases {
+            results.put(case, &order);
+        }
+        results.write(Path::new(RESULTS))?;
+        report::write(&results, Path::new(PAGE))?;
+    }
+    Ok(())
 }

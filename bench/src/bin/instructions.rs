@@ -5,6 +5,7 @@
 //! instructions --check    compares with bench/instructions.txt; fails when a loop got dearer
 //! instructions --write    writes bench/instructions.txt
 //! instructions --table    writes the table between the marks in docs/performance.md
+//! instructions --count CARD LOOP   counts one loop
 //! ```
 //!
 //! Only this program's words choose what it does; add `--functions CARD LOOP` to see which
@@ -55,6 +56,13 @@ fn run(words: &[String]) -> Result<(), String> {
         for (name, cost) in profile.functions.iter().take(20) {
             println!("{:8.1}  {name}", *cost as f64 / frames as f64);
         }
+        return Ok(());
+    }
+    if let [option, card, way] = words
+        && option == "--count"
+    {
+        let (profile, frames) = measure(&dir, card, way)?.ok_or("there is no such case")?;
+        println!("instructions={:.2}", profile.ours as f64 / frames as f64);
         return Ok(());
     }
     let mut counts = Counts::new();

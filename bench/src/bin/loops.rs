@@ -53,8 +53,8 @@ fn receive(port: &str, flows: &[&str]) -> Result {
     receive_loop(rx)?.report();
     let stats = rx.stats();
     println!(
-        "no_buffer={} ring_full={} kernel_drop={}",
-        stats.no_buffer, stats.ring_full, stats.kernel_drop
+        "no_buffer={} ring_full={} kernel_drop={} truncated={}",
+        stats.no_buffer, stats.ring_full, stats.kernel_drop, stats.truncated
     );
     Ok(())
 }

@@ -93,7 +93,10 @@ pub fn pin(cpu: usize) -> bool {
     }
 }
 
-fn round_trip_ns() -> Option<f64> {
+/// How long a line of memory takes from CPU 0 to CPU 1 and back: it is short between threads of one
+/// core. `None` with one CPU.
+#[must_use]
+pub fn round_trip_ns() -> Option<f64> {
     const TURNS: u32 = 100_000;
     if thread::available_parallelism().map_or(1, usize::from) < 2 {
         return None;

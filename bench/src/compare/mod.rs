@@ -10,11 +10,13 @@ pub mod interrupt;
 pub mod lab;
 pub mod machine;
 pub mod peers;
+pub mod perftest;
 pub mod program;
 pub mod report;
 pub mod results;
 pub mod run;
 pub mod stats;
+pub mod verdict;
 pub mod xdp;
 
 use std::collections::BTreeMap;

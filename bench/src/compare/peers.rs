@@ -19,6 +19,9 @@ const PACKAGES: &[(&str, &str)] = &[
     ("tcpdump", "tcpdump"),
     ("dumpcap", "wireshark-common"),
     ("sockperf", "sockperf"),
+    ("raw_ethernet_bw", "perftest"),
+    ("valgrind", "valgrind"),
+    ("objdump", "binutils"),
 ];
 
 /// What is no command: a file, and the package that has it.
@@ -85,6 +88,8 @@ pub fn versions() -> String {
         "tcpdump",
         "wireshark-common",
         "sockperf",
+        "perftest",
+        "libibverbs1",
     ]);
     // It fails if one is missing, and has told of the others.
     let out = Command::new(words[0]).args(&words[1..]).output();
@@ -118,6 +123,24 @@ fn target() -> Result<PathBuf, String> {
 /// It was not built.
 pub fn ours(name: &str) -> Result<String, String> {
     existing(target()?.join(name))
+}
+
+/// A benchmark of this package, as `cargo bench --no-run` leaves it: with a hash in its name.
+///
+/// # Errors
+///
+/// It was not built.
+pub fn bench(name: &str) -> Result<String, String> {
+    let dir = target()?.join("deps");
+    let files = fs::read_dir(&dir).map_err(|e| format!("{}: {e}", dir.display()))?.flatten();
+    let named = files.map(|file| file.path()).filter(|path| {
+        let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let hash = file.strip_prefix(name).and_then(|rest| rest.strip_prefix('-'));
+        hash.is_some_and(|hash| hash.chars().all(|c| c.is_ascii_hexdigit()))
+    });
+    let age = |path: &PathBuf| fs::metadata(path).and_then(|m| m.modified()).ok();
+    let newest = named.max_by_key(age).ok_or_else(|| format!("no benchmark {name} was built"))?;
+    existing(newest)
 }
 
 /// A C program of `bench/twins`, compiled when it is older than its sources.

@@ -1,11 +1,11 @@
 //! How cost grows with what is asked for, and what it takes to begin.
 
+use std::fs;
 use std::path::Path;
 use std::process::Command;
-use std::time::Instant;
-use std::{cell::RefCell, fs};
+use std::time::{Duration, Instant};
 
-use crate::compare::lab::{MEASURED_CPU, Side, VB, ip_text};
+use crate::compare::lab::{LOAD_CPU, Lab, MEASURED_CPU, Side, VA, VB, ip_text};
 use crate::compare::peers;
 use crate::compare::program::{Program, pause, words};
 use crate::compare::{Case, Class, Column, Contender, Load, Sample, xdp::Bytes};
@@ -34,7 +34,7 @@ fn flows() -> Case {
             words_of.push(format!("udp:{}:{PORT}", ip_text(VB.ip)));
             let receiver = Program::new(Side::B, MEASURED_CPU, words_of).start(ground.lab)?;
             let sent = generate(ground, load, "other")?;
-            pause(std::time::Duration::from_millis(30))?;
+            pause(Duration::from_millis(30))?;
             let said = receiver.stop()?;
             let frames = words(&said).get("frames").copied().ok_or("no count of frames")?;
             Ok(Sample::from([("mpps", frames / sent["seconds"] / 1e6)]))
@@ -87,20 +87,91 @@ fn queues() -> Case {
     }
 }
 
+/// The interfaces of the first pair take frames of a length; until this is dropped.
+struct Jumbo<'a>(&'a Lab);
+
+impl<'a> Jumbo<'a> {
+    fn new(lab: &'a Lab, frame_bytes: usize) -> Result<Self, String> {
+        let jumbo = Self(lab);
+        let mtu = (frame_bytes - ETHERNET).max(1500).to_string();
+        for (side, station) in [(Side::A, VA), (Side::B, VB)] {
+            lab.run(side, &["ip", "link", "set", station.interface, "mtu", &mtu])?;
+        }
+        Ok(jumbo)
+    }
+}
+
+impl Drop for Jumbo<'_> {
+    fn drop(&mut self) {
+        for (side, station) in [(Side::A, VA), (Side::B, VB)] {
+            let _ = self.0.run(side, &["ip", "link", "set", station.interface, "mtu", "1500"]);
+        }
+    }
+}
+
+const ETHERNET: usize = 14;
+
+/// A port that receives frames of a length, from a packet socket: what the kernel makes by itself
+/// is at most a page long.
+fn receiver(name: &'static str, port: &'static str) -> Contender {
+    Contender::new(name, Class::Ours, move |ground, load| {
+        let _jumbo = Jumbo::new(ground.lab, load.longest())?;
+        let loops = peers::ours("loops")?;
+        let flow = format!("udp:{}:{PORT}", ip_text(VB.ip));
+        let receive = [&loops, "receive", port, &flow].map(String::from);
+        let receiver = Program::new(Side::B, MEASURED_CPU, receive).start(ground.lab)?;
+        let send = [&loops, "send", "afpacket:va", &load.word()].map(String::from);
+        let sender = Program::new(Side::A, LOAD_CPU, send).start(ground.lab)?;
+        pause(ground.time)?;
+        let sent = words(&sender.stop()?).get("frames").copied().unwrap_or(0.0);
+        pause(Duration::from_millis(30))?;
+        let said = receiver.stop()?;
+        let got = words(&said);
+        let number = |word: &str| got.get(word).copied().unwrap_or(0.0);
+        let (frames, truncated) = (number("frames"), number("truncated"));
+        if frames == 0.0 {
+            return Err(format!(
+                "{truncated} of {sent} frames counted as truncated, none delivered"
+            ));
+        }
+        let sample = [("ns", number("frame_ns")), ("truncated", truncated * 100.0 / sent.max(1.0))];
+        Ok(sample.into())
+    })
+}
+
 fn bytes() -> Case {
+    let load = |label, bytes, quick| Load {
+        label,
+        bytes: Bytes::Each(bytes),
+        number: bytes as u64,
+        quick,
+    };
     Case {
         name: "grow-bytes",
         title: "Growth: length of frames",
-        text: "A pair in memory, every byte written once and read once: **cost of the \
-               abstraction**, no card's. A pool's buffer holds 3840 bytes at most.",
-        columns: vec![Column::new("ns", "ns/frame", 0)],
+        text: "CPU time of the receiver for the frame in the middle, as above, whose handler reads length and \
+               first word: what grows is what the path itself copies. Frames come from a packet socket in another \
+               process, as the kernel's test runs make none longer than a page; the pair's MTU is what the \
+               frames need. `loopback` is a pair in memory with every byte written once and read once: \
+               **cost of the abstraction**, no card's. A buffer of a pool holds 3840 bytes at most, and \
+               nothing is put together from several: what is longer, AF_XDP counts as truncated and \
+               `loopback` refuses to send.",
+        columns: vec![Column::new("ns", "ns/frame", 0), Column::new("truncated", "truncated %", 0)],
         loads: vec![
             load("64 B", 60, true),
             load("256 B", 252, false),
             load("1518 B", 1514, true),
             load("3840 B", 3836, false),
+            load("9600 B", 9596, true),
         ],
-        contenders: vec![grow("linerate loopback", "bytes")],
+        contenders: vec![
+            receiver("linerate afxdp, generic", "afxdp:vb?mode=generic&stamps=off"),
+            receiver("linerate afxdp, native", "afxdp:vb?mode=native&stamps=off"),
+            receiver("linerate afpacket", "afpacket:vb"),
+            receiver("linerate afpacket, ring=frames", "afpacket:vb?ring=frames"),
+            receiver("linerate udp", "udp:vb"),
+            grow("linerate loopback", "bytes"),
+        ],
         targets: vec![],
     }
 }
@@ -144,11 +215,7 @@ fn ports() -> Case {
 
 /// Once a run: it takes a minute or more, and hardly varies.
 fn build() -> Case {
-    let known: RefCell<Option<Sample>> = RefCell::new(None);
-    let run = Contender::new("cargo build --release", Class::Ours, move |_, _| {
-        if let Some(sample) = &*known.borrow() {
-            return Ok(sample.clone());
-        }
+    let run = super::once(|_, _| {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let target = root.join("target/linerate-bench-build");
         let _ = fs::remove_dir_all(&target);
@@ -166,10 +233,9 @@ fn build() -> Case {
             let text = String::from_utf8_lossy(&out.stderr);
             return Err(text.lines().next().unwrap_or("it made no program").to_owned());
         }
-        let sample = Sample::from([("seconds", seconds), ("mb", size as f64 / 1e6)]);
-        *known.borrow_mut() = Some(sample.clone());
-        Ok(sample)
+        Ok(Sample::from([("seconds", seconds), ("mb", size as f64 / 1e6)]))
     });
+    let name = "cargo build --release";
     Case {
         name: "build",
         title: "A clean default build",
@@ -177,7 +243,7 @@ fn build() -> Case {
                hand, once a run, on all CPUs. The size is with line tables for debugging.",
         columns: vec![Column::new("seconds", "s", 0), Column::new("mb", "MB", 1)],
         loads: vec![load("from nothing", 0, false)],
-        contenders: vec![run],
+        contenders: vec![Contender { name, class: Class::Ours, run }],
         targets: vec![],
     }
 }

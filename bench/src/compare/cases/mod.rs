@@ -7,13 +7,15 @@ mod idle;
 mod knobs;
 mod ping;
 mod receive;
+mod simulated;
 mod transmit;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::lab::{MEASURED_CPU, Side};
 use super::program::{Program, Quit};
-use super::{Case, peers};
+use super::{Case, Ground, Load, Run, Sample, peers};
 
 /// All cases, in the order of the page.
 #[must_use]
@@ -27,7 +29,21 @@ pub fn all() -> Vec<Case> {
     cases.extend(ping::cases());
     cases.extend(capture::cases());
     cases.extend(grow::cases());
+    cases.extend(simulated::cases());
     cases
+}
+
+/// Runs only once for each load: for what takes long, and hardly varies or not at all.
+fn once(mut run: impl FnMut(&Ground<'_>, &Load) -> Result<Sample, String> + 'static) -> Run {
+    let mut known: BTreeMap<&'static str, Sample> = BTreeMap::new();
+    Box::new(move |ground, load| {
+        if let Some(sample) = known.get(load.label) {
+            return Ok(sample.clone());
+        }
+        let sample = run(ground, load)?;
+        known.insert(load.label, sample.clone());
+        Ok(sample)
+    })
 }
 
 const AF_PACKET_VA: &str =

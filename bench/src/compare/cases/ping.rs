@@ -63,7 +63,7 @@ fn case(
         contenders.push(loop_in_c(twin, KINDS[at], spins));
         contenders.push(linerate(COMMANDS[at], PORTS[at], spins));
         for (column, percentile) in [("p50", "p50"), ("p99", "p99")] {
-            let text = format!("{ours}: {percentile} at most 1.02 × the C loop's");
+            let text = format!("{percentile} at most 1.02 × the C loop's");
             targets.push(Target::new(&text, ours, &[twin], column, Rule::AtMost(1.02)));
         }
     }

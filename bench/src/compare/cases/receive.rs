@@ -14,8 +14,9 @@ const TEXT: &str = "Frames come from live-frame test runs of an XDP program in t
 where the kernel's receive path runs too; the receiver spins on CPU 1. `Mpps` is what reached the \
 program, over the time from the first to the last frame sent; `lost` the share that did not. \
 `ns/frame` is the time (TSC) of those turns of the receiver's loop that brought frames, by their frames: \
-from the call into the library to the end of the handler, which reads length and first word. It is what \
-the frame in the middle cost; testpmd gives a mean only.";
+from the call into the library to the end of the handler, which reads length and first word: what the \
+frame in the middle cost, and `mean` of all of them, with what interrupts and the host took of the CPU in \
+between. testpmd tells the mean only, and is compared by that.";
 
 /// Frames to whoever runs in namespace B, to a port where nobody listens unless it is a socket's.
 pub(super) const PORT: u16 = 9000;
@@ -29,6 +30,7 @@ pub(super) fn columns() -> Vec<Column> {
         Column::new("mpps", "Mpps", 2),
         Column::new("lost", "lost %", 1),
         Column::new("ns", "ns/frame", 1),
+        Column::new("mean", "mean", 1),
     ]
 }
 
@@ -102,9 +104,8 @@ fn loop_of(
         let got = words(&said);
         let frames = *got.get("frames").ok_or_else(|| format!("no result: {said}"))?;
         let mut sample = rates(&sent, frames);
-        if let Some(ns) = got.get("frame_ns") {
-            sample.insert("ns", *ns);
-        }
+        let costs = [("ns", "frame_ns"), ("mean", "mean_ns")];
+        sample.extend(costs.into_iter().filter_map(|(key, word)| Some((key, *got.get(word)?))));
         Ok(sample)
     })
 }
@@ -146,7 +147,7 @@ fn testpmd(name: &'static str, device: &'static str) -> Contender {
         let mut sample = rates(&sent, frames);
         let cycles = number_after(&said, "CPU cycles/packet");
         if let Some((cycles, mhz)) = cycles.zip(number_after(&said, ") at ")) {
-            sample.insert("ns", cycles * 1e3 / mhz);
+            sample.insert("mean", cycles * 1e3 / mhz);
         }
         Ok(sample)
     })
@@ -189,10 +190,17 @@ fn afxdp() -> Case {
                 Rule::AtMost(1.02),
             ),
             Target::new(
-                "CPU a frame at most 0.9 × testpmd's and xsk-rs's",
+                "CPU a frame at most 0.9 × xsk-rs's",
                 OURS,
-                &["xsk-rs", "testpmd net_af_xdp"],
+                &["xsk-rs"],
                 "ns",
+                Rule::AtMost(0.9),
+            ),
+            Target::new(
+                "CPU a frame (mean) at most 0.9 × testpmd's",
+                OURS,
+                &["testpmd net_af_xdp"],
+                "mean",
                 Rule::AtMost(0.9),
             ),
             Target::new(
