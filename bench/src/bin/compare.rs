@@ -3,6 +3,7 @@
 //! ```text
 //! compare [--quick] [--only NAME,..] [--rounds N] [--minutes N] [--list] [--no-write]
 //! compare --compare OLD.json [NEW.json]
+//! compare --page
 //! ```
 
 use std::path::Path;
@@ -37,6 +38,9 @@ fn main() -> ExitCode {
     let done = match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["--compare", old] => differences(old, RESULTS),
         ["--compare", old, new] => differences(old, new),
+        ["--page"] => {
+            Results::read(Path::new(RESULTS)).and_then(|all| report::write(&all, Path::new(PAGE)))
+        }
         _ => options(words).and_then(|options| compare(&options)),
     };
     match done {

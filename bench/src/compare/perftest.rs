@@ -122,7 +122,9 @@ fn count(ground: &Ground<'_>, tree: &Tree, way: Way, frames: u32) -> Result<Coun
 /// Each count is a constant, so much a frame, and so much a poll: least squares of what runs differ
 /// by from the first.
 fn per_frame(counts: &[Count]) -> Result<f64, String> {
-    let [first, rest @ ..] = counts else { return Err("nothing was counted".into()) };
+    let Some((first, rest)) = counts.split_first().filter(|(_, rest)| rest.len() > 2) else {
+        return Err("too few runs to tell frames from polls".into());
+    };
     let rows: Vec<[f64; 3]> = rest
         .iter()
         .map(|run| {
