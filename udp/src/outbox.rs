@@ -10,7 +10,7 @@ pub(crate) struct Outbox {
     stride: usize,
     max_len: usize,
     letters: Vec<Letter>,
-    /// Counts slots taken and given back since the start; their difference is how many are in use.
+    /// Count slots taken and given back; their difference is how many are in use.
     head: u64,
     tail: u64,
     /// Slots before this one have been kicked.
@@ -61,6 +61,15 @@ impl Outbox {
         self.kicked = self.tail;
     }
 
+    /// Begins anew at the first slot if nothing waits: it is the one that is in the cache. Call
+    /// only while the slot at the tail is nobody's.
+    #[inline]
+    pub(crate) fn rewind(&mut self) {
+        if self.head == self.tail {
+            (self.head, self.tail, self.kicked) = (0, 0, 0);
+        }
+    }
+
     fn slot(&self, at: u64) -> usize {
         (at % self.letters.len() as u64) as usize
     }
@@ -108,6 +117,18 @@ impl Outbox {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_empty_outbox_begins_anew_and_no_other() {
+        let mut outbox = Outbox::new(3, 100);
+        outbox.seal(RawAddr::EMPTY, false, 40..42, 60);
+        outbox.rewind();
+        assert_eq!((outbox.waiting(), outbox.due()), (1, 0));
+        outbox.kick();
+        outbox.pop();
+        outbox.rewind();
+        assert_eq!((outbox.tail, outbox.due(), outbox.room()), (0, 0, 3));
+    }
 
     #[test]
     fn letters_leave_in_order_however_often_the_ring_turns() {

@@ -1,5 +1,7 @@
 //! Socket stacks that take the place of the kernel's when they are preloaded.
 
+use std::sync::OnceLock;
+
 use linerate_common::Error;
 
 /// Their libraries, as they appear among a process's mappings, and their names.
@@ -14,8 +16,9 @@ const STACKS: [(&str, &str); 4] = [
 /// `"exasock"`. `None`: sockets are the kernel's.
 #[must_use]
 pub fn stack() -> Option<&'static str> {
-    // LD_PRELOAD is not the only way in: /etc/ld.so.preload is another.
-    find(&std::fs::read_to_string("/proc/self/maps").unwrap_or_default())
+    static STACK: OnceLock<Option<&'static str>> = OnceLock::new();
+    // LD_PRELOAD is not the only way in: /etc/ld.so.preload is another. Neither is open later on.
+    *STACK.get_or_init(|| find(&std::fs::read_to_string("/proc/self/maps").unwrap_or_default()))
 }
 
 /// What came of setting an option that a preloaded stack may not know and does without. The kernel

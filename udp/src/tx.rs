@@ -311,6 +311,7 @@ impl FrameTx for UdpTx {
         if len == 0 || len > self.outbox.max_len() {
             return None;
         }
+        self.outbox.rewind();
         if self.outbox.room() == 0 {
             self.retry();
             if self.outbox.room() == 0 {

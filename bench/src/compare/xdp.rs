@@ -61,6 +61,9 @@ const fn call(helper: i32) -> u64 {
 const fn shift_left(dst: u8, imm: i32) -> u64 {
     op(0x67, dst, 0, 0, imm)
 }
+const fn store16(dst: u8, off: i16, src: u8) -> u64 {
+    op(0x6b, dst, src, off, 0)
+}
 const EXIT: u64 = op(0x95, 0, 0, 0, 0);
 const LOOKUP: i32 = 1;
 const KTIME: i32 = 5;
@@ -173,6 +176,18 @@ fn load(program: &[u64]) -> io::Result<OwnedFd> {
         let text = text.trim_end_matches('\0').trim_end();
         io::Error::new(e.kind(), format!("{e}: {}", text.lines().last().unwrap_or_default()))
     })
+}
+
+/// What changes in the headers of a UDP frame that is cut to `bytes`: length and checksum in IP's,
+/// length in UDP's, as they lie in memory.
+fn lengths_of(frame: &[u8], bytes: usize) -> [u16; 3] {
+    let mut ip = [0; 20];
+    ip.copy_from_slice(&frame[14..34]);
+    let length = (bytes - 14) as u16;
+    ip[2..4].copy_from_slice(&length.to_be_bytes());
+    ip[10..12].fill(0);
+    let sum = linerate_common::packet::internet_checksum(&ip);
+    [length, sum, length - 20].map(u16::to_be)
 }
 
 /// The index of an interface in the calling thread's namespace.
@@ -326,14 +341,27 @@ impl Generator {
         ]);
         if bytes == Bytes::Mix {
             let [(a, short), (b, middle), (c, long)] = IMIX;
+            // As the kernel's IP and UDP see to it that lengths are true: what to take off the
+            // frame in r2, length and checksum of IP in r4 and r5, length of UDP in r9.
+            let lengths = |bytes: usize| {
+                let [length, sum, udp] = lengths_of(&frame, bytes).map(i32::from);
+                [set(2, bytes as i32 - long as i32), set(4, length), set(5, sum), set(9, udp)]
+            };
+            program.extend([mov(3, 8), op(0x97, 3, 0, 0, (a + b + c) as i32)]);
+            program.extend(lengths(short));
+            program.push(op(0xa5, 3, 0, 9, a as i32));
+            program.extend(lengths(middle));
+            program.push(op(0xa5, 3, 0, 4, (a + b) as i32));
+            program.extend(lengths(long));
             program.extend([
-                mov(3, 8),
-                op(0x97, 3, 0, 0, (a + b + c) as i32),
-                set(2, short as i32 - long as i32),
-                op(0xa5, 3, 0, 3, a as i32),
-                set(2, middle as i32 - long as i32),
-                op(0xa5, 3, 0, 1, (a + b) as i32),
-                set(2, 0),
+                load32(0, 6, 4),
+                load32(1, 6, 0),
+                mov(3, 1),
+                add(3, NUMBER_AT as i32),
+                op(0x2d, 3, 0, 3, 0),
+                store16(1, 16, 4),
+                store16(1, 24, 5),
+                store16(1, 38, 9),
                 mov(1, 6),
                 call(ADJUST_TAIL),
             ]);

@@ -9,7 +9,7 @@ use crate::compare::{Case, Class, Column, Contender, Load, Rule, Sample, Target}
 
 const TEXT: &str = "One frame of 60 bytes after the other, from CPU 1 over a veth pair to CPU 0 and \
 back; the same program at both ends. Our loops do what the C loops do: send a frame with a number, and \
-look for that number in what comes (afxdp without stamps and marks). The rows of `linerate ping` are the \
+look for that number in what comes (afxdp without stamps and marks, udp without stamps). The rows of `linerate ping` are the \
 command against `linerate pong`, which write, check and count sequence numbers, times and checksums in each \
 frame. sockperf's are UDP messages of as many bytes.";
 
@@ -45,8 +45,9 @@ pub(super) fn cases() -> Vec<Case> {
 
 const KINDS: [&str; 3] = ["afxdp", "packet", "udp"];
 /// Our ports, on an interface to be put in.
-const LOOPS: [&str; 3] = ["afxdp:IF?stamps=off&marks=off", "afpacket:IF?ring=frames", "udp:IF"];
-const PORTS: [&str; 3] = ["afxdp?stamps=off&marks=off", "afpacket", "udp"];
+const LOOPS: [&str; 3] =
+    ["afxdp:IF?stamps=off&marks=off", "afpacket:IF?ring=frames", "udp:IF?stamps=off"];
+const PORTS: [&str; 3] = ["afxdp?stamps=off&marks=off", "afpacket", "udp?stamps=off"];
 const COMMANDS: [&str; 3] = ["linerate ping afxdp", "linerate ping afpacket", "linerate ping udp"];
 const PEER: &str = "sockperf, UDP";
 
@@ -98,7 +99,7 @@ fn linerate(name: &'static str, port: &'static str, spins: bool) -> Contender {
         let there = format!("{}:{PORT}", ip_text(VA.ip));
         // A UDP socket chooses the port that it sends from: answers must go elsewhere.
         let reply = ["--reply".to_owned(), format!("{}:{}", ip_text(VB.ip), PORT + 1)];
-        let (to, from) = if port == "udp" {
+        let (to, from) = if port.starts_with("udp") {
             (reply.to_vec(), reply.to_vec())
         } else {
             (vec!["--dst-mac".into(), mac_text(VA.mac)], vec![])

@@ -227,10 +227,8 @@ fn afpacket() -> Case {
 
 fn udp() -> Case {
     let contenders = vec![
-        sender("linerate udp", Class::Ours, |load| {
-            let words = [peers::ours("loops")?, "send".into(), "udp:va".into(), load.word()];
-            Ok(program(words))
-        }),
+        ours("linerate udp", "udp:va"),
+        ours("linerate udp, gso=on", "udp:va?gso=on"),
         twin("C loop, sendmmsg", &["udp"]),
     ];
     case(
