@@ -263,13 +263,13 @@ fn udp() -> Case {
         title: "Receiving by UDP sockets",
         text: "As above, to a socket; `ns/frame` includes the system calls. The C loop asks for payloads \
                alone. linerate also shows who sent each datagram, when it came and what was lost \
-               before it; the row with `stamps=off` does without the time.",
+               before it; the row with `stamps=off` does without the time. All have 32 MiB to receive into.",
         columns: columns(),
         loads: frame_loads(),
         contenders: vec![
             bound(),
-            ours(OURS, "udp:vb"),
-            ours(LEAN, "udp:vb?stamps=off"),
+            ours(OURS, "udp:vb?rcvbuf=33554432"),
+            ours(LEAN, "udp:vb?stamps=off&rcvbuf=33554432"),
             twin(TWIN, "vb", &["udp", "10.98.1.2", "9000"]),
         ],
         targets: vec![
