@@ -33,7 +33,7 @@ use crate::signals::Interrupt;
 use crate::threads::join;
 use crate::writer;
 
-use arbiter::Arbiter;
+pub(crate) use arbiter::Arbiter;
 use feed::{Addresses, CHANNELS, FIRST_SEQ};
 use publish::Published;
 use report::{Live, Report};
@@ -194,7 +194,7 @@ pub(crate) struct Inspector {
 }
 
 impl Inspector {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             latency: histogram::of_ns(),
             channels: vec![Arbiter::new(FIRST_SEQ); CHANNELS],

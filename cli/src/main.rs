@@ -14,6 +14,8 @@ mod format;
 mod forward;
 mod groups;
 mod histogram;
+#[cfg(test)]
+mod hostile;
 mod interface;
 mod json;
 mod lane;

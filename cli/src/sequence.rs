@@ -97,7 +97,8 @@ impl SeqTracker {
         match self.next {
             Some(next) if seq > next => {
                 self.gaps += 1;
-                self.missing += seq - next;
+                // Numbers are a stranger's: two jumps may add up to more than fits.
+                self.missing = self.missing.saturating_add(seq - next);
             }
             Some(next) if seq < next && next - seq <= RESTART => {
                 self.late += 1;

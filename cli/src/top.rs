@@ -32,7 +32,9 @@ use crate::signals::Interrupt;
 use crate::threads::{check_cpu, join};
 
 pub(crate) use args::TopArgs;
-use found::{Finder, Found};
+#[cfg(test)]
+pub(crate) use found::lines as lines_of;
+pub(crate) use found::{Finder, Found};
 use sample::Sample;
 use screen::Screen;
 

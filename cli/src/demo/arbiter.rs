@@ -36,19 +36,27 @@ impl Arbiter {
 
     /// Message `seq` came on line 0 or 1.
     pub(crate) fn see(&mut self, line: usize, seq: u32) {
-        while seq >= self.next.saturating_add(WINDOW) {
-            // Too far behind to wait for.
-            if !self.take(self.next) {
-                self.missing += 1;
+        let behind = seq.saturating_sub(self.next);
+        if behind >= WINDOW {
+            // Too far behind to wait for. Beyond the window none has been seen: a number is a
+            // stranger's, and costs no more steps for being high.
+            let given_up = behind - WINDOW + 1;
+            for _ in 0..given_up.min(WINDOW) {
+                if !self.take(self.next) {
+                    self.missing += 1;
+                }
+                self.next += 1;
             }
-            self.next += 1;
+            let rest = given_up.saturating_sub(WINDOW);
+            self.missing += u64::from(rest);
+            self.next += rest;
         }
         if seq < self.next || self.bit(seq) {
             self.duplicates += 1;
             return;
         }
         self.seen[Self::word(seq)] |= 1 << (seq % 64);
-        self.end = self.end.max(seq + 1);
+        self.end = self.end.max(seq.saturating_add(1));
         self.unique += 1;
         self.wins[line & 1] += 1;
         while self.next < self.end && self.take(self.next) {

@@ -47,7 +47,7 @@ struct Flow {
 
 /// The flows found so far.
 #[derive(Debug, Default)]
-pub(super) struct Found {
+pub(crate) struct Found {
     flows: Vec<Flow>,
     /// Frames and bytes of flows that had to make room.
     other: (u64, u64),
@@ -151,7 +151,7 @@ impl Found {
     }
 
     /// Each flow, then those that are not told apart any more.
-    pub(super) fn lines(&self) -> Vec<GroupLine> {
+    pub(crate) fn lines(&self) -> Vec<GroupLine> {
         let line = |group: String, frames: u64, bytes: u64| GroupLine {
             group,
             frames,
@@ -172,14 +172,14 @@ impl Found {
 
 /// Finds flows on the receive loop's thread, and leaves a copy where the main thread reads it.
 #[derive(Debug)]
-pub(super) struct Finder {
+pub(crate) struct Finder {
     table: Table,
     shown: Arc<Mutex<Found>>,
 }
 
 impl Finder {
     /// With the place where the copy will be.
-    pub(super) fn new() -> (Self, Arc<Mutex<Found>>) {
+    pub(crate) fn new() -> (Self, Arc<Mutex<Found>>) {
         let shown = Arc::new(Mutex::new(Found::new()));
         (Self { table: Table::new(), shown: Arc::clone(&shown) }, shown)
     }
@@ -201,7 +201,7 @@ impl Inspect for Finder {
 }
 
 /// What the receive loop left last.
-pub(super) fn lines(shown: &Mutex<Found>) -> Vec<GroupLine> {
+pub(crate) fn lines(shown: &Mutex<Found>) -> Vec<GroupLine> {
     shown.lock().unwrap_or_else(PoisonError::into_inner).lines()
 }
 
