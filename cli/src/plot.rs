@@ -3,6 +3,7 @@
 mod canvas;
 
 use std::fmt;
+use std::io::Write as _;
 use std::path::Path;
 
 use plotters::coord::Shift;
@@ -13,6 +14,7 @@ use plotters::prelude::{
 };
 
 use crate::failure::Failure;
+use crate::recorder;
 use canvas::Canvas;
 
 const WIDTH: u32 = 960;
@@ -99,7 +101,8 @@ pub(crate) fn draw(path: &Path, title: &str, below: &str, panels: &[Panel]) -> R
         Kind::Png => png(title, below, panels),
     };
     let bytes = drawn.map_err(|e| Failure::new(format!("cannot draw {}: {e}", path.display())))?;
-    std::fs::write(path, bytes).map_err(|e| {
+    let written = recorder::create(path).and_then(|mut file| file.write_all(&bytes));
+    written.map_err(|e| {
         Failure::new(format!("cannot write {}: {}", path.display(), crate::failure::io_text(&e)))
     })
 }

@@ -246,12 +246,13 @@ fn closed() -> io::Error {
 /// A file that exists keeps its mode.
 ///
 /// With more rights than the user's own, a symbolic link is not followed: whoever may write in
-/// the directory would choose the file that root overwrites. Only root makes links under /dev,
-/// and `/dev/stdout` is one.
+/// the directory would choose the file that root overwrites. Only root makes links in /dev, and
+/// `/dev/stdout` is one; anybody does in /dev/shm.
 pub(crate) fn create(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true).mode(0o600);
-    if is_elevated() && !path.starts_with("/dev") {
+    let of_the_system = ["/dev", "/dev/fd"].iter().any(|dir| path.parent() == Some(Path::new(dir)));
+    if is_elevated() && !of_the_system {
         options.custom_flags(OFlags::NOFOLLOW.bits() as i32);
     }
     options.open(path).map_err(|e| match Errno::from_io_error(&e) {

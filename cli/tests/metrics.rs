@@ -150,3 +150,71 @@ fn forward_and_rate_show_both_ports() {
         assert_eq!(ended.code, Some(0), "{ended:?}");
     });
 }
+
+/// A row of /proc/PID/status in kB.
+fn status_kb(pid: u32, row: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let value = status.lines().find_map(|line| line.strip_prefix(row)).unwrap();
+    value.split_whitespace().next().unwrap().parse().unwrap()
+}
+
+/// Whoever reaches the listener costs neither frames nor memory, and keeps nobody else out.
+#[test]
+fn hostile_clients_disturb_nothing() {
+    let lab = lab_or_skip!();
+    lab.ip_a(&["route", "add", "239.0.0.0/8", "dev", "v0"]).unwrap();
+    let group = "239.1.1.1:5000";
+    let args = ["capture", "-i", "afpacket:v1", "-g", group, "--metrics", METRICS];
+    let mut capture = lab.in_b(|| Running::start(&args));
+    let pid = capture.pid();
+    let mut blast = lab.in_a(|| Running::start(&["blast", "udp:v0", "-g", group, "--pps", "500"]));
+    lab.in_b(|| {
+        assert!(std::iter::from_fn(page).next().is_some());
+        let threads = status_kb(pid, "Threads:");
+        let before = status_kb(pid, "VmRSS:");
+        let connect = || TcpStream::connect(METRICS).unwrap();
+        // What they write may meet a closed connection.
+        let send = |bytes: &[u8]| connect().write_all(bytes);
+        let garbage: Vec<u8> =
+            (0..100_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 23) as u8).collect();
+        let long = [b"GET /", &vec![b'a'; 4 << 20][..]].concat();
+        for hostile in [&garbage[..], &long, b"GET", b"\r\n\r\n", b"\0\0\0\0\r\n\r\n", b""] {
+            let _ = send(hostile);
+        }
+        // 60 that say nothing and stay, some that stop in the middle, and one that asks.
+        let silent: Vec<TcpStream> = (0..60).map(|_| connect()).collect();
+        let halves: Vec<TcpStream> = (0..20)
+            .map(|_| {
+                let mut half = connect();
+                let _ = half.write_all(b"GET /metrics HT");
+                half
+            })
+            .collect();
+        let begun = Instant::now();
+        let text = page().expect("an answer");
+        assert!(text.starts_with("HTTP/1.1 200 "), "{text}");
+        // Not 2 s for each of them.
+        assert!(begun.elapsed() < Duration::from_secs(80), "{:?}", begun.elapsed());
+        drop((silent, halves));
+        assert_eq!(status_kb(pid, "Threads:"), threads);
+        let grown = status_kb(pid, "VmRSS:").saturating_sub(before);
+        assert!(grown < 4 << 10, "{grown} KiB more");
+        let files = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
+        assert!(files < 64, "{files} files are open");
+    });
+    let sent = blast.interrupt();
+    let sent = sent.last["delivered"].as_u64().unwrap();
+    capture.wait_until(|line| line["frames"].as_u64() == Some(sent));
+    let ended = capture.interrupt();
+    assert_eq!((ended.code, &ended.last["delivered"]), (Some(0), &sent.into()), "{ended:?}");
+}
+
+#[test]
+fn nobody_else_reaches_a_listener_that_was_not_told_so() {
+    let lab = lab_or_skip!();
+    let args = ["sink", "udp:v1", "-g", "239.1.1.1:5000", "--metrics", "9898"];
+    let mut sink = lab.in_b(|| Running::start(&args));
+    lab.in_b(|| assert!(page().is_some()));
+    lab.in_a(|| assert!(TcpStream::connect("10.99.0.2:9898").is_err()));
+    assert_eq!(sink.interrupt().code, Some(0));
+}

@@ -4,7 +4,7 @@
 
 mod common;
 
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::time::{Duration, Instant};
 
 use common::{Running, Scratch, json, mixed_frames, run, write_pcap};
@@ -136,8 +136,36 @@ fn root_follows_no_symbolic_link_to_a_capture_file() {
     assert!(error.contains("symbolic link") && error.contains("-w"), "{error}");
     assert_eq!(std::fs::read_to_string(&victim).unwrap(), "precious");
 
+    // Everybody's directory is no less so under /dev.
+    let shared = format!("/dev/shm/linerate-{}.pcapng", std::process::id());
+    if symlink(&victim, &shared).is_ok() {
+        let ended = json(&["capture", "-i", &format!("pcap:{input}"), "-w", &shared]);
+        std::fs::remove_file(&shared).unwrap();
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        assert_eq!(std::fs::read_to_string(&victim).unwrap(), "precious");
+    }
+
     // But the links of /dev are the system's own.
     let out = run(&["capture", "-q", "-i", &format!("pcap:{input}"), "-w", "/dev/stdout"]);
     assert!(out.status.success(), "{out:?}");
     assert!(out.stdout.starts_with(&[0x0a, 0x0d, 0x0d, 0x0a]), "a pcapng begins on stdout");
+}
+
+/// What is drawn at the end is written as a capture is.
+#[test]
+fn a_drawing_is_its_owners_and_follows_no_symbolic_link_of_roots() {
+    let lab = lab_or_skip!();
+    let dir = Scratch::new("drawing");
+    let (victim, link, own) = (dir.path("victim"), dir.path("link.svg"), dir.path("own.svg"));
+    std::fs::write(&victim, "precious").unwrap();
+    symlink(&victim, &link).unwrap();
+    let rate = ["rate", "udp:lo", "udp:lo", "--size", "60", "-d", "0.2", "--max-pps", "200"];
+    let draw = |to: &str| lab.in_a(|| json(&[&rate[..], &["--tries", "1", "--plot", to]].concat()));
+    let ended = draw(&link);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.last["error"].as_str().unwrap().contains("symbolic link"), "{ended:?}");
+    assert_eq!(std::fs::read_to_string(&victim).unwrap(), "precious");
+    assert_eq!(draw(&own).code, Some(0));
+    let mode = std::fs::metadata(&own).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
 }

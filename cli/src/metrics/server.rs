@@ -14,6 +14,10 @@ use crate::threads;
 
 /// Nobody keeps the server busy for longer.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// Nor even for that long while others wait: a request comes with the connection.
+const CROWDED_PATIENCE: Duration = Duration::from_millis(100);
+/// A connection that is there as soon as it is asked for has waited.
+const AT_ONCE: Duration = Duration::from_millis(1);
 /// A page is waited for longer: the server may have a silent client before us.
 const PAGE_PATIENCE: Duration = Duration::from_secs(10);
 /// A request is not longer, or it is not for us.
@@ -58,27 +62,29 @@ impl Exporter {
 
 fn serve(listener: &TcpListener, page: &Mutex<String>) {
     privilege::give_up_here();
-    for client in listener.incoming() {
-        match client {
+    loop {
+        let free = Instant::now();
+        match listener.accept() {
             // A client that goes away has lost its answer, nobody else has.
-            Ok(client) => drop(answer(client, page)),
+            Ok((client, _)) => {
+                let crowded = free.elapsed() < AT_ONCE;
+                let patience = if crowded { CROWDED_PATIENCE } else { PATIENCE };
+                drop(answer(client, page, Instant::now() + patience));
+            }
             // Out of descriptors, say: give them time to come back.
             Err(_) => std::thread::sleep(Duration::from_millis(100)),
         }
     }
 }
 
-fn answer(mut client: TcpStream, page: &Mutex<String>) -> io::Result<()> {
-    client.set_write_timeout(Some(PATIENCE))?;
-    let begun = Instant::now();
+fn answer(mut client: TcpStream, page: &Mutex<String>, deadline: Instant) -> io::Result<()> {
     let mut request = Vec::new();
     // The header ends with an empty line; a GET has nothing after it.
     while !request.windows(4).any(|end| end == b"\r\n\r\n") {
-        let left = PATIENCE.saturating_sub(begun.elapsed());
-        if left.is_zero() || request.len() > REQUEST_BYTES {
+        if request.len() > REQUEST_BYTES {
             return Ok(());
         }
-        client.set_read_timeout(Some(left))?;
+        client.set_read_timeout(Some(left(deadline)?))?;
         let mut part = [0; 1024];
         let n = client.read(&mut part)?;
         if n == 0 {
@@ -102,11 +108,32 @@ fn answer(mut client: TcpStream, page: &Mutex<String>) -> io::Result<()> {
          Content-Length: {}\r\nConnection: close\r\n\r\n",
         body.len()
     );
-    client.write_all(head.as_bytes())?;
+    // Who asked properly is given his time.
+    let deadline = Instant::now() + PATIENCE;
+    write_by(&mut client, head.as_bytes(), deadline)?;
     if method != "HEAD" {
-        client.write_all(body.as_bytes())?;
+        write_by(&mut client, body.as_bytes(), deadline)?;
     }
-    client.flush()
+    Ok(())
+}
+
+/// Time that is left, never nothing: that would be "for ever" as a socket's timeout.
+fn left(deadline: Instant) -> io::Result<Duration> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
+}
+
+/// All of it, or as much as a slow reader takes until then.
+fn write_by(client: &mut TcpStream, mut bytes: &[u8], deadline: Instant) -> io::Result<()> {
+    while !bytes.is_empty() {
+        client.set_write_timeout(Some(left(deadline)?))?;
+        let n = client.write(bytes)?;
+        bytes = bytes.get(n..).unwrap_or_default();
+        if n == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+    }
+    Ok(())
 }
 
 /// The page that a linerate serves at this address.
