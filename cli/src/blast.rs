@@ -98,6 +98,7 @@ pub(crate) fn run(args: &BlastArgs, out: &Output) -> Result<(), Failure> {
     out.end_live();
     let failure = sent.error.map(|e| {
         Failure::new(format!("sending failed after {} frames: {e}", sent.frames))
+            .on(&identity.port)
             .remedy("is the interface up? ip -s link")
     });
     let summary = Summary {

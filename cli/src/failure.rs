@@ -48,6 +48,12 @@ impl Failure {
         self
     }
 
+    /// Says first where it happened.
+    pub(crate) fn on(mut self, port: &str) -> Self {
+        self.text = format!("{port}: {}", self.text);
+        self
+    }
+
     /// Appends what to do about it.
     pub(crate) fn remedy(mut self, remedy: impl fmt::Display) -> Self {
         self.text = format!("{}; {}", self.text, one_line(&remedy.to_string()));

@@ -121,7 +121,7 @@ pub(crate) fn run(args: &PingArgs, out: &Output) -> Result<(), Failure> {
     meeting::close(guard, out);
     out.end_live();
 
-    let mut failure = ended.failure;
+    let mut failure = ended.failure.map(|failure| failure.on(&identity.port));
     if let Some(file) = log {
         failure = failure.or(hlog::write(file, &record, &args.sizes.bytes).err());
     }

@@ -108,6 +108,7 @@ pub(crate) fn run(args: &PongArgs, out: &Output) -> Result<(), Failure> {
     }
     stop.stop();
     let (counts, failure) = join(worker)?;
+    let failure = failure.map(|failure| failure.on(&identity.port));
     meeting::close(guard, out);
     out.end_live();
     report(&identity, &setting, &counts, begun.elapsed().as_secs_f64(), failure.as_ref(), out);

@@ -91,6 +91,7 @@ pub(crate) fn run(args: &ReplayArgs, out: &mut Output) -> Result<(), Failure> {
     drop(port);
     out.end_live();
 
+    let send_failure = send_failure.map(|failure| failure.on(&identity.port));
     let failure = send_failure.or(read.failure);
     let summary = Summary {
         identity: &identity,

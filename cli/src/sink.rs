@@ -73,6 +73,7 @@ pub(crate) fn run(args: &SinkArgs, out: &Output) -> Result<(), Failure> {
 
     let sheet = Arc::new(Mutex::new(Sheet::default()));
     let sink = Sink {
+        port: identity.port.clone(),
         events,
         tally: RefCell::new(Tally::new(&flows)),
         limit: args.count.unwrap_or(u64::MAX),
@@ -127,6 +128,7 @@ pub(crate) fn run(args: &SinkArgs, out: &Output) -> Result<(), Failure> {
 }
 
 struct Sink {
+    port: String,
     events: EventLoop<AnyRx, ()>,
     tally: RefCell<Tally>,
     limit: u64,
@@ -185,7 +187,10 @@ impl Sink {
                 Ok(_) => self.show(),
                 // Frames may come again when the link is back.
                 Err(e) if e.error.kind == ErrorKind::LinkDown => thread::sleep(LINK_NAP),
-                Err(e) => return Err(Failure::new(e).remedy("what came before is counted")),
+                Err(e) => {
+                    return Err(Failure::new(format!("{}: {}", self.port, e.error))
+                        .remedy("what came before is counted"));
+                }
             }
         }
     }

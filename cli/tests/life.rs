@@ -215,3 +215,34 @@ fn a_killed_forwarder_leaves_nothing_attached() {
     let mut forward = lab.in_b(|| Running::start(&args));
     assert_eq!(forward.interrupt().code, Some(0));
 }
+
+/// The same for other commands, and for a card of which slots were written ahead.
+#[test]
+fn killed_commands_leave_nothing_attached() {
+    let lab = lab!();
+    let commands: [&[&str]; 4] = [
+        &["capture", "-i", "afxdp:v1?ring_slots=64", "-g", "239.1.1.1:5000"],
+        &["sink", "afxdp:v1?ring_slots=64", "-g", "239.1.1.1:5000"],
+        &["top", "afxdp:v1?ring_slots=64", "--json"],
+        &["ping", "afxdp:v1?ring_slots=64", "--tx", "preload", "--timeout", "1", "-d", "600"],
+    ];
+    for args in commands {
+        for round in 0..10u64 {
+            let mut child = lab.in_b(|| common::linerate(args).spawn().unwrap());
+            std::thread::sleep(std::time::Duration::from_millis(round * round * 2));
+            child.kill().unwrap();
+            child.wait().unwrap();
+            let out = Command::new("ip").args(["-n", lab.b(), "-d", "link"]).output().unwrap();
+            let links = String::from_utf8(out.stdout).unwrap();
+            let clean = !links.contains("xdp") && !links.contains("promiscuity 1");
+            assert!(clean, "{args:?}, {round}: {links}");
+            let maddr = ["-n", lab.b(), "maddr", "show", "dev", "v1"];
+            let groups = Command::new("ip").args(maddr).output().unwrap();
+            assert!(!String::from_utf8(groups.stdout).unwrap().contains("239.1.1.1"), "{round}");
+        }
+        let next: Vec<&str> = args.iter().copied().filter(|arg| *arg != "--json").collect();
+        let mut next = lab.in_b(|| Running::start(&next));
+        let ended = next.interrupt();
+        assert!(ended.last["error"].is_null(), "{args:?}: {ended:?}");
+    }
+}
