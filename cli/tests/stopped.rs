@@ -91,5 +91,5 @@ fn what_is_lost_under_a_stopped_simulated_card_has_a_name() {
     let lab = lab_or_skip!();
     lab.ip_a(&["route", "add", "239.0.0.0/8", "dev", "v0"]).unwrap();
     // The kernel's socket under the cable holds 16 MiB of datagrams with their heads.
-    stopped(&lab, "sim:exanic?peer=v1", 40_000);
+    stopped(&lab, "sim:verbs?peer=v1", 40_000);
 }
