@@ -49,6 +49,9 @@ pub mod fuzz;
 mod interface;
 mod netlink;
 mod options;
+#[cfg(any(test, fuzzing, feature = "played"))]
+#[doc(hidden)]
+pub mod played;
 mod port;
 mod ring;
 mod rx;

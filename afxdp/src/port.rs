@@ -42,9 +42,9 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    #[cfg(fuzzing)]
+    #[cfg(any(test, fuzzing, feature = "played"))]
     pub(crate) fn without_steering() -> Self {
-        let name = String::from("fuzz");
+        let name = String::from("played");
         Self {
             name: name.clone(),
             steering: None,
@@ -269,11 +269,8 @@ impl Setup<'_> {
         };
         let slots = self.options.ring_slots;
         if let Some(rx) = rings.rx {
-            // The kernel copies into as many frames as its ring can show. A card keeps some in
-            // its own ring besides.
-            let lend = if zero_copy { slots * 2 } else { slots };
             let mut frames = port.pool.cache();
-            frames.reserve(lend as usize)?;
+            frames.reserve(rings.fill.size() as usize)?;
             let stamps = Stamping {
                 hardware: self.phc.filter(|_| self.has_hw_ts).map(HwClock::of_phc),
                 software: matches!(self.options.stamps, Stamps::Best | Stamps::Software),

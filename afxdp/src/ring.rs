@@ -101,6 +101,14 @@ impl<T: Copy> Slots<T> {
         let slots = unsafe { self.slots.add(at as usize) };
         Stretch { slots, len: (self.mask + 1 - at).min(max) }
     }
+
+    /// The first `n` slots, if they do not go over the ring's end.
+    #[inline(always)]
+    pub(crate) fn straight(self, n: u32) -> Option<NonNull<T>> {
+        let at = self.first & self.mask;
+        // SAFETY: masked, so inside the ring.
+        (n <= self.mask + 1 - at).then(|| unsafe { self.slots.add(at as usize) })
+    }
 }
 
 /// The side that fills slots.

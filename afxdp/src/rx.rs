@@ -1,26 +1,30 @@
 //! The receive half of a queue.
 
+mod meta;
+mod rules;
 mod run;
+#[cfg(not(loom))]
+#[cfg(test)]
+mod tests;
 
 use std::os::fd::{AsFd, BorrowedFd};
+use std::ptr::NonNull;
 use std::sync::Arc;
 
-use linerate_common::clock::now_ns;
 use linerate_common::pool::{FrameCache, Pool};
 use linerate_common::{
-    Buf, BufRx, ClockInfo, Clocked, Error, ErrorKind, FlowSpec, FrameRx, MAX_BURST, RuleId,
-    RxFlags, RxFrame, RxMeta, RxStats, SetupError, Steer, Waitable,
+    Buf, BufRx, Error, ErrorKind, FrameRx, MAX_BURST, RxFrame, RxMeta, RxStats, Waitable,
 };
 
-use crate::clock::HwClock;
 use crate::port::Shared;
 use crate::ring::{Consumer, Desc, Producer};
 use crate::socket::Socket;
-use crate::steer::{Rule, RuleStatus};
 use crate::sys::{self, XdpStatistics};
 use crate::view::View;
 
-use run::{Odd, run};
+pub(crate) use meta::Stamping;
+use meta::{meta_of, meta_of_burst};
+use run::{Odd, in_place, run};
 
 /// Receives the frames of one queue.
 ///
@@ -51,10 +55,19 @@ pub struct XdpRx {
     /// Frames to have lent to the kernel at any time.
     lend: u32,
     view: View,
+    /// Slots of the fill ring that were written since a frame was taken last, at most its size.
+    /// All of them: each slot names a frame that is lent. That is what [`in_place`] needs.
+    settled: u32,
     window: Box<[Slot; MAX_BURST]>,
+    /// What the window's frames come with, where each brings its own.
+    metas: Box<[RxMeta; MAX_BURST]>,
+    /// The same for all frames of the window, but for the length, where they do not.
+    meta: RxMeta,
     len: usize,
     /// Descriptors of the receive ring that the open window, or a poll that panicked, covers.
     open: u32,
+    /// All of these name the frame that the slot of the fill ring names in which it belongs.
+    in_place: bool,
     stamps: Stamping,
     busy_poll: bool,
     /// The interface was seen to be gone, or to have got more queues than the port has.
@@ -69,14 +82,6 @@ struct Slot {
     at: usize,
     /// Its bytes that may be shown: none once it was taken.
     len: u32,
-    meta: RxMeta,
-}
-
-/// Which stamps frames get.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Stamping {
-    pub(crate) hardware: Option<HwClock>,
-    pub(crate) software: bool,
 }
 
 impl XdpRx {
@@ -94,7 +99,6 @@ impl XdpRx {
         let lend = (frames.available() as u32).min(fill.size());
         let cookie = shared.steering.as_ref().map_or(0, |s| s.meta_cookie());
         let view = View::new(pool, cookie);
-        let slot = Slot { at: 0, len: 0, meta: RxMeta::plain(0) };
         let mut queue = Self {
             socket,
             shared,
@@ -103,9 +107,13 @@ impl XdpRx {
             frames,
             lend,
             view,
-            window: Box::new([slot; MAX_BURST]),
+            settled: 0,
+            window: Box::new([Slot { at: 0, len: 0 }; MAX_BURST]),
+            metas: Box::new([RxMeta::plain(0); MAX_BURST]),
+            meta: RxMeta::plain(0),
             len: 0,
             open: 0,
+            in_place: false,
             stamps,
             busy_poll,
             trouble: None,
@@ -143,26 +151,6 @@ impl XdpRx {
     #[must_use]
     pub fn kernel_stats(&self) -> XdpStatistics {
         self.socket.statistics()
-    }
-
-    /// Adds a rule for all queues of the port: deliver or drop, anywhere in the order. It is in
-    /// force when this returns.
-    ///
-    /// # Errors
-    ///
-    /// The flow cannot be selected, 4096 rules are in place, or the port was opened without our
-    /// program.
-    pub fn add_rule(&mut self, rule: &Rule) -> Result<RuleId, SetupError> {
-        self.shared.add_one(*rule)
-    }
-
-    /// The port's rules, first to match first, with what each has caught. One system call a rule.
-    ///
-    /// # Errors
-    ///
-    /// The kernel refuses, or the port was opened without our program.
-    pub fn rules(&self) -> Result<Vec<RuleStatus>, SetupError> {
-        self.shared.steering()?.rules().map_err(|e| e.on(&self.shared.name))
     }
 
     #[cfg(test)]
@@ -211,6 +199,18 @@ impl XdpRx {
         }
     }
 
+    /// Ends a window, or a poll that panicked.
+    #[inline(never)]
+    fn close(&mut self) {
+        self.len = 0;
+        if std::mem::take(&mut self.in_place) {
+            // The fill ring says already what it should.
+            self.finish(self.open);
+        } else {
+            self.recycle();
+        }
+    }
+
     /// Gives the `open` descriptors back, and their frames to the kernel again. What was taken
     /// meanwhile is not lent any more and is left out.
     fn recycle(&mut self) {
@@ -221,7 +221,25 @@ impl XdpRx {
                 written += 1;
             }
         }
+        self.settle(written);
         self.finish(written);
+    }
+
+    /// So many slots of the fill ring were written.
+    #[inline]
+    fn settle(&mut self, written: u32) {
+        self.settled = self.settled.saturating_add(written).min(self.fill.size());
+    }
+
+    /// The next `n` descriptors, which wait, and the slots of the fill ring beside them: what
+    /// [`in_place`] needs. `None`: a slot may name a frame that is not lent, or one of the rings
+    /// comes to its end.
+    #[inline(always)]
+    fn places(&mut self, n: u32) -> Option<(NonNull<Desc>, NonNull<u64>)> {
+        if self.settled != self.fill.size() {
+            return None;
+        }
+        Some((self.rx.slots().straight(n)?, self.fill.slots().straight(n)?))
     }
 
     /// Ends a window whose frames are `written` to the fill ring but not yet submitted.
@@ -229,24 +247,102 @@ impl XdpRx {
     fn finish(&mut self, written: u32) {
         self.rx.release(self.open);
         self.open = 0;
-        self.len = 0;
         if self.frames.lent() < self.lend {
             self.refill(written);
-        } else if written > 0 {
+        } else {
             self.fill.submit(written);
         }
     }
 
     /// Submits what is `written`, and lends fresh frames for those that were taken.
     #[cold]
-    fn refill(&mut self, mut written: u32) {
+    fn refill(&mut self, written: u32) {
+        let mut all = written;
         while self.frames.lent() < self.lend
             && let Some(id) = self.frames.alloc()
         {
-            self.fill.write(written, self.view.start(id));
+            self.fill.write(all, self.view.start(id));
+            all += 1;
+        }
+        self.settle(all - written);
+        self.fill.submit(all);
+    }
+
+    /// The rest of a poll: descriptors from `read` on, at least one of which is not in its place,
+    /// or all of them where no slot has to name a frame that is lent. Returns how many frames were
+    /// shown, and their bytes.
+    #[inline(never)]
+    fn run_anywhere<F: FnMut(RxFrame<'_>)>(
+        &mut self,
+        mut read: u32,
+        meta: RxMeta,
+        f: &mut F,
+    ) -> (u32, u64) {
+        let n = self.open;
+        let (descs, fill) = (self.rx.slots(), self.fill.slots());
+        let (view, lent) = (self.view, self.frames.lent_bits());
+        let mut odd = Odd::default();
+        let (mut written, mut shown, mut bytes) = (read, 0, 0);
+        while read < n {
+            if !view.has_meta() && odd.in_parts == 0 {
+                let (from, to) =
+                    (descs.stretch(read, n - read), fill.stretch(written, n - written));
+                let most = from.len.min(to.len);
+                // SAFETY: as many slots as both rings have in one piece from there: of the
+                // descriptors those that wait, of the fill ring those that are free, as each
+                // frame that came has left one. The kernel touches neither until `finish`.
+                let (plain, len) = unsafe { run(view, lent, from.slots, to.slots, most, meta, f) };
+                (read, written, shown) = (read + plain, written + plain, shown + plain);
+                bytes += len;
+                if plain == most {
+                    continue;
+                }
+            }
+            let desc = descs.read(read);
+            read += 1;
+            let Some(start) = view.lent_start(desc.addr, desc.len, lent) else {
+                self.stats.malformed += 1;
+                continue;
+            };
+            if desc.options | odd.in_parts == 0 || odd.is_whole(desc) {
+                let at = desc.addr as usize;
+                let meta = if view.has_meta() {
+                    meta_of(view, self.stamps, at, desc.len, &mut odd.now)
+                } else {
+                    RxMeta { wire_len: desc.len, ..meta }
+                };
+                shown += 1;
+                bytes += u64::from(desc.len);
+                // SAFETY: checked above; the kernel gets the frame again only below.
+                f(RxFrame { bytes: unsafe { view.bytes(at, desc.len as usize) }, meta });
+            }
+            fill.write(written, start);
             written += 1;
         }
-        self.fill.submit(written);
+        self.stats.truncated += odd.truncated;
+        self.settle(written);
+        self.finish(written);
+        (shown, bytes)
+    }
+
+    /// A window whose first descriptors are in `self.window` already, and the others anywhere.
+    #[inline(never)]
+    fn acquire_anywhere(&mut self, read: u32) {
+        let mut odd = Odd::default();
+        for i in read..self.open {
+            let desc = self.rx.read(i);
+            if self.check(desc).is_none() {
+                self.stats.malformed += 1;
+                continue;
+            }
+            if desc.options | odd.in_parts != 0 && !odd.is_whole(desc) {
+                continue;
+            }
+            self.window[self.len] = Slot { at: desc.addr as usize, len: desc.len };
+            self.len += 1;
+            self.stats.bytes += u64::from(desc.len);
+        }
+        self.stats.truncated += odd.truncated;
     }
 }
 
@@ -267,23 +363,34 @@ impl FrameRx for XdpRx {
             return self.idle();
         }
         self.open = n;
-        let mut odd = Odd::default();
-        for i in 0..n {
-            let desc = self.rx.read(i);
-            if desc.options | odd.in_parts != 0 && !odd.is_whole(desc) {
-                continue;
-            }
-            if self.check(desc).is_none() {
-                self.stats.malformed += 1;
-                continue;
-            }
-            let meta = meta_of(self.view, self.stamps, desc.addr as usize, desc.len, &mut odd.now);
-            self.window[self.len] = Slot { at: desc.addr as usize, len: desc.len, meta };
-            self.len += 1;
-            self.stats.frames += 1;
-            self.stats.bytes += u64::from(desc.len);
+        let mut read = 0;
+        if let Some((from, to)) = self.places(n) {
+            let mut window = self.window.as_mut_ptr();
+            let bytes;
+            // SAFETY: `places` said so. The window is written no more often than there are open
+            // descriptors, which are no more than it has places.
+            (read, bytes) = unsafe {
+                in_place(self.view, from, to, n, |at, len| {
+                    window.write(Slot { at, len });
+                    window = window.add(1);
+                })
+            };
+            self.stats.bytes += bytes;
+            self.len = read as usize;
         }
-        self.stats.truncated += odd.truncated;
+        self.in_place = read == n;
+        if !self.in_place {
+            self.acquire_anywhere(read);
+        }
+        self.stats.frames += self.len as u64;
+        if self.view.has_meta() {
+            let mut now = None;
+            for (slot, meta) in self.window[..self.len].iter().zip(&mut *self.metas) {
+                *meta = meta_of(self.view, self.stamps, slot.at, slot.len, &mut now);
+            }
+        } else {
+            self.meta = meta_of_burst(self.stamps);
+        }
         Ok(self.len)
     }
 
@@ -294,7 +401,12 @@ impl FrameRx for XdpRx {
 
     #[inline]
     fn frame(&self, i: usize) -> RxFrame<'_> {
-        let Slot { at, len, meta } = self.window[..self.len][i];
+        let Slot { at, len } = self.window[..self.len][i];
+        let meta = if self.view.has_meta() {
+            self.metas[i % MAX_BURST]
+        } else {
+            RxMeta { wire_len: len, ..self.meta }
+        };
         // SAFETY: checked when the window was opened. The frame is out of the kernel's hands
         // until `release`, which needs the queue to itself.
         RxFrame { bytes: unsafe { self.view.bytes(at, len as usize) }, meta }
@@ -303,7 +415,7 @@ impl FrameRx for XdpRx {
     #[inline]
     fn release(&mut self) {
         if self.open > 0 {
-            self.recycle();
+            self.close();
         }
     }
 
@@ -336,87 +448,34 @@ impl FrameRx for XdpRx {
         }
         // Should `f` panic, this makes the next call recycle all of them.
         self.open = n;
-        let (descs, fill) = (self.rx.slots(), self.fill.slots());
-        let (view, lent) = (self.view, self.frames.lent_bits());
-        // The same for all frames but for the length, unless each brings its own.
-        let mut meta = RxMeta::plain(0);
-        if self.stamps.software && !view.has_meta() {
-            (meta.ts_ns, meta.flags) = (now_ns(), RxFlags::TS_SW);
-        }
-        let mut odd = Odd::default();
-        let (mut read, mut written, mut shown, mut bytes) = (0, 0, 0, 0);
-        while read < n {
-            if !view.has_meta() && odd.in_parts == 0 {
-                let (from, to) =
-                    (descs.stretch(read, n - read), fill.stretch(written, n - written));
-                let most = from.len.min(to.len);
-                // SAFETY: as many slots as both rings have in one piece from there: of the
-                // descriptors those that wait, of the fill ring those that are free, as each
-                // frame that came has left one. The kernel touches neither until `finish`.
-                let (plain, len) =
-                    unsafe { run(view, lent, from.slots, to.slots, most, meta, &mut f) };
-                (read, written, shown) = (read + plain, written + plain, shown + plain);
-                bytes += len;
-                if plain == most {
-                    continue;
-                }
-            }
-            let desc = descs.read(read);
-            read += 1;
-            let Some(start) = view.lent_start(desc.addr, desc.len, lent) else {
-                self.stats.malformed += 1;
-                continue;
+        let (view, meta) = (self.view, meta_of_burst(self.stamps));
+        let (mut shown, mut bytes) = (0, 0);
+        if !view.has_meta()
+            && let Some((from, to)) = self.places(n)
+        {
+            let show = |at, len| {
+                // SAFETY: a frame that was lent and has come back, as `in_place` found; the kernel
+                // gets it again only when the fill ring is submitted.
+                let bytes = unsafe { view.bytes(at, len as usize) };
+                f(RxFrame { bytes, meta: RxMeta { wire_len: len, ..meta } });
             };
-            if desc.options | odd.in_parts == 0 || odd.is_whole(desc) {
-                let at = desc.addr as usize;
-                let meta = if view.has_meta() {
-                    meta_of(view, self.stamps, at, desc.len, &mut odd.now)
-                } else {
-                    RxMeta { wire_len: desc.len, ..meta }
-                };
-                shown += 1;
-                bytes += u64::from(desc.len);
-                // SAFETY: checked above; the kernel gets the frame again only below.
-                f(RxFrame { bytes: unsafe { view.bytes(at, desc.len as usize) }, meta });
-            }
-            fill.write(written, start);
-            written += 1;
+            // SAFETY: `places` said so.
+            (shown, bytes) = unsafe { in_place(view, from, to, n, show) };
+        }
+        if shown == n {
+            self.finish(n);
+        } else {
+            let (more, len) = self.run_anywhere(shown, meta, &mut f);
+            (shown, bytes) = (shown + more, bytes + len);
         }
         self.stats.frames += u64::from(shown);
         self.stats.bytes += bytes;
-        self.stats.truncated += odd.truncated;
-        self.finish(written);
         Ok(shown as usize)
     }
 
     fn poll_dyn(&mut self, max: usize, f: &mut dyn FnMut(RxFrame<'_>)) -> Result<usize, Error> {
         self.poll(max, f)
     }
-}
-
-/// Metadata of the frame at `at`. `now` is the time of the burst, read when first needed.
-#[inline(never)]
-fn meta_of(view: View, stamps: Stamping, at: usize, len: u32, now: &mut Option<u64>) -> RxMeta {
-    let mut meta = RxMeta::plain(len as usize);
-    if view.has_meta() {
-        // SAFETY: the caller checked that the frame is lent to us and came back from the
-        // kernel; no slice of it has been handed out yet.
-        if let Some(found) = unsafe { view.take_meta(at) } {
-            meta.mark = found.mark;
-            if let Some(clock) = stamps.hardware.filter(|_| found.has_ts != 0)
-                && let Some(ts_ns) = clock.to_utc(found.ts_ns)
-            {
-                meta.ts_ns = ts_ns;
-                meta.flags |= clock.flags;
-                return meta;
-            }
-        }
-    }
-    if stamps.software {
-        meta.ts_ns = *now.get_or_insert_with(now_ns);
-        meta.flags |= RxFlags::TS_SW;
-    }
-    meta
 }
 
 impl BufRx for XdpRx {
@@ -427,6 +486,7 @@ impl BufRx for XdpRx {
         let offset = self.view.offset(slot.at);
         let buf = self.frames.take(id, offset, slot.len as usize)?;
         slot.len = 0; // the bytes are the buffer's alone now
+        (self.settled, self.in_place) = (0, false);
         Some(buf)
     }
 }
@@ -442,27 +502,6 @@ impl Waitable for XdpRx {
     fn arm(&mut self) -> Result<(), Error> {
         self.look_for_loss();
         self.trouble.map_or(Ok(()), |kind| Err(in_trouble(kind, "arm")))
-    }
-}
-
-impl Clocked for XdpRx {
-    fn clock(&self) -> ClockInfo {
-        match self.stamps {
-            Stamping { hardware: Some(clock), .. } => clock.info,
-            Stamping { software: true, .. } => ClockInfo::KERNEL,
-            Stamping { .. } => ClockInfo::NONE,
-        }
-    }
-}
-
-/// Rules are the port's: they hold for all of its queues.
-impl Steer for XdpRx {
-    fn add(&mut self, flow: &FlowSpec) -> Result<RuleId, SetupError> {
-        self.shared.add_one(Rule::deliver(*flow))
-    }
-
-    fn remove(&mut self, rule: RuleId) -> Result<(), SetupError> {
-        self.shared.steering()?.remove(rule).map_err(|e| e.on(&self.shared.name))
     }
 }
 

@@ -126,8 +126,14 @@ impl Socket {
             register(fd, spec.pool, spec.tx_metadata)?;
         }
         // Fill and completion rings must exist whatever the direction. The fill ring takes every
-        // frame that the receive half ever lends, the completion ring every frame in flight.
-        let fill_slots = if spec.rx_slots > 0 { spec.rx_slots * 2 } else { 64 };
+        // frame that the receive half ever lends, and no more, as `rx/run.rs` explains: the kernel
+        // copies into as many as its ring can show, a card keeps some in its own ring besides. The
+        // completion ring takes every frame in flight.
+        let fill_slots = match spec.rx_slots {
+            0 => 64,
+            n if zero_copy => n * 2,
+            n => n,
+        };
         let completion_slots = spec.tx_slots.max(64);
         let rings = [
             (sys::XDP_UMEM_FILL_RING, fill_slots, "setsockopt(XDP_UMEM_FILL_RING)"),
@@ -199,7 +205,7 @@ impl Socket {
     }
 
     /// One that stands for a socket where the rings are not the kernel's.
-    #[cfg(fuzzing)]
+    #[cfg(any(test, fuzzing, feature = "played"))]
     pub(crate) fn of_anything(fd: OwnedFd, umem: Arc<Umem>) -> Self {
         Self {
             _mappings: Vec::new(),

@@ -20,11 +20,17 @@ impl Sink {
     /// Takes notice of a frame.
     #[inline(always)]
     pub fn see(&mut self, frame: RxFrame<'_>) {
+        self.see_bytes(frame.bytes);
+        self.times ^= frame.meta.ts_ns;
+    }
+
+    /// As the C loops of `twins/program.h`, which have no time.
+    #[inline(always)]
+    pub fn see_bytes(&mut self, frame: &[u8]) {
         self.frames += 1;
-        self.bytes += frame.bytes.len() as u64;
-        if let Some(word) = frame.bytes.first_chunk::<8>() {
+        self.bytes += frame.len() as u64;
+        if let Some(word) = frame.first_chunk::<8>() {
             self.words = self.words.wrapping_add(u64::from_ne_bytes(*word));
         }
-        self.times ^= frame.meta.ts_ns;
     }
 }

@@ -4,7 +4,7 @@
 //! the measuring needs a C compiler. The structs are those of `twins/twins.h`.
 
 use std::cell::Cell;
-use std::ffi::{CString, c_void};
+use std::ffi::{CString, c_int, c_void};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::rc::Rc;
@@ -33,7 +33,7 @@ pub fn build(dir: &Path) -> Result<PathBuf, String> {
     fs::create_dir_all(dir).map_err(|e| format!("{}: {e}", dir.display()))?;
     let mut cc = Command::new(env::var("CC").unwrap_or_else(|_| "cc".into()));
     cc.args(FLAGS).arg("-o").arg(&object);
-    for name in ["exanic.c", "efvi.c", "verbs.c"] {
+    for name in ["exanic.c", "efvi.c", "verbs.c", "afxdp_memory.c"] {
         cc.arg(sources.join(name));
     }
     let out = cc.output().map_err(|e| format!("no C compiler: {e}"))?;
@@ -100,6 +100,9 @@ twins! {
     efvi_shared_send_same(*mut EfviSend, *const u8, usize, usize);
     verbs_receive(*mut VerbsReceive, usize);
     verbs_send(*mut VerbsSend, *const u8, usize, usize);
+    afxdp_receive(*mut AfxdpReceive, usize);
+    afxdp_receive_same(*mut AfxdpReceive, usize);
+    afxdp_send(*mut AfxdpSend, *const u8, usize, usize);
 }
 
 impl Twins {
@@ -287,4 +290,40 @@ impl Default for Pieces {
     fn default() -> Self {
         Self([ibv_sge::default(); 64])
     }
+}
+
+/// `struct ring`.
+#[repr(C)]
+pub(crate) struct Ring {
+    pub(crate) parts: linerate_afxdp::played::Parts,
+    pub(crate) mine: u32,
+    pub(crate) theirs: u32,
+}
+
+/// `struct xsk`.
+#[repr(C)]
+pub(crate) struct Xsk {
+    pub(crate) fd: c_int,
+    pub(crate) memory: *mut u8,
+    /// Receive, transmit, fill, completion.
+    pub(crate) rings: [Ring; 4],
+}
+
+/// `struct afxdp_receive`.
+#[repr(C)]
+pub(crate) struct AfxdpReceive {
+    pub(crate) sink: Sink,
+    pub(crate) xsk: Xsk,
+    pub(crate) lent: *const u64,
+    pub(crate) frames: u64,
+    pub(crate) bytes: u64,
+    pub(crate) malformed: u64,
+}
+
+/// `struct afxdp_send`.
+#[repr(C)]
+pub(crate) struct AfxdpSend {
+    pub(crate) xsk: Xsk,
+    pub(crate) spares: u32,
+    pub(crate) spare: [u64; 4096],
 }

@@ -6,10 +6,10 @@
  *
  * One queue, copy mode, need-wakeup, one burst of at most 64 frames a turn. */
 #include "program.h"
+#include "rings.h"
 
 #include <linux/bpf.h>
 #include <linux/if_link.h>
-#include <linux/if_xdp.h>
 #include <net/if.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -24,55 +24,6 @@
 #ifndef SOL_XDP
 #define SOL_XDP 283
 #endif
-
-enum { FRAME = 2048, FRAMES = 8192, SLOTS = 4096, BURST = 64 };
-
-/* A ring as one side of it sees it: `mine` is the index that this side moves, `theirs` the last
- * seen value of the other. */
-struct ring {
-	uint32_t *producer, *consumer, *flags;
-	void *slots;
-	uint32_t mine, theirs;
-};
-
-struct xsk {
-	int fd;
-	uint8_t *memory;
-	struct ring rx, tx, fill, completion;
-};
-
-static inline uint32_t load_acquire(const uint32_t *p)
-{
-	return __atomic_load_n(p, __ATOMIC_ACQUIRE);
-}
-
-static inline void store_release(uint32_t *p, uint32_t value)
-{
-	__atomic_store_n(p, value, __ATOMIC_RELEASE);
-}
-
-/* Filled slots that a consumer may read. The other side's index is only looked at when those that
- * were seen before are used up. */
-static inline uint32_t filled(struct ring *r, uint32_t max)
-{
-	uint32_t n = r->theirs - r->mine;
-
-	if (n == 0) {
-		r->theirs = load_acquire(r->producer);
-		n = r->theirs - r->mine;
-	}
-	return n < max ? n : max;
-}
-
-static inline struct xdp_desc *desc(struct ring *r, uint32_t at)
-{
-	return &((struct xdp_desc *)r->slots)[at & (SLOTS - 1)];
-}
-
-static inline uint64_t *address(struct ring *r, uint32_t at)
-{
-	return &((uint64_t *)r->slots)[at & (SLOTS - 1)];
-}
 
 static void map_ring(int fd, struct ring *r, const struct xdp_ring_offset *at, uint64_t page, size_t slot)
 {
@@ -189,15 +140,6 @@ static void open_xsk(struct xsk *x, const char *name, const struct xsk *from)
 	}
 }
 
-/* Lends the first frames to the kernel. */
-static void lend(struct xsk *x)
-{
-	for (uint32_t i = 0; i < SLOTS; i++)
-		*address(&x->fill, i) = (uint64_t)i * FRAME;
-	x->fill.mine = SLOTS;
-	store_release(x->fill.producer, x->fill.mine);
-}
-
 static void receive(const char *name, bool generic)
 {
 	struct xsk x;
@@ -217,16 +159,7 @@ static void receive(const char *name, bool generic)
 				recvfrom(x.fd, NULL, 0, MSG_DONTWAIT, NULL, NULL);
 			continue;
 		}
-		for (uint32_t i = 0; i < n; i++) {
-			const struct xdp_desc *d = desc(&x.rx, x.rx.mine + i);
-
-			see(&sink, x.memory + d->addr, d->len);
-			*address(&x.fill, x.fill.mine + i) = d->addr & ~(uint64_t)(FRAME - 1);
-		}
-		x.rx.mine += n;
-		x.fill.mine += n;
-		store_release(x.rx.consumer, x.rx.mine);
-		store_release(x.fill.producer, x.fill.mine);
+		show(&x, n, &sink);
 		meter_turn(&meter, start, n);
 	}
 	meter_report(&meter);
@@ -257,12 +190,9 @@ static void transmit(const char *name, const char *bytes)
 	meter_start(&meter);
 	while (!stop) {
 		uint64_t start = ticks();
-		uint32_t done = filled(&x.completion, SLOTS), n = 0;
+		uint32_t n = 0;
 
-		for (uint32_t i = 0; i < done; i++)
-			spare[spares++] = *address(&x.completion, x.completion.mine + i);
-		x.completion.mine += done;
-		store_release(x.completion.consumer, x.completion.mine);
+		spares = reap(&x, spare, spares);
 		for (; n < BURST && spares; n++) {
 			struct xdp_desc *d = desc(&x.tx, x.tx.mine + n);
 

@@ -1,92 +1,31 @@
 //! A receive and a transmit queue whose kernel is a liar.
 
 use std::collections::HashSet;
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixDatagram;
-use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, LazyLock};
 
 use linerate_common::pool::{Huge, Pool};
 use linerate_common::{BufRx, BufTx, FrameRx, FrameTx, TxStamps};
 
 use crate::clock::HwClock;
+use crate::played::{Ring, no_socket};
 use crate::port::Shared;
-use crate::ring::{Consumer, Desc, Producer, RawRing};
+use crate::ring::{Consumer, Desc, Producer};
 use crate::rx::{Stamping, XdpRx};
 use crate::socket::Socket;
 use crate::tx::XdpTx;
-use crate::umem::Umem;
 
 const SLOTS: usize = 16;
 const FRAMES: u32 = 64;
 /// Announces metadata in front of a frame, as the program would.
 const COOKIE: u64 = 0x5eed_f00d_5eed_f00d;
 
-/// A ring in ordinary memory, seen from the kernel's side.
-struct Ring<T> {
-    /// Producer, consumer, flags.
-    words: [AtomicU32; 3],
-    slots: Box<[T]>,
-}
-
-impl<T: Copy + Default> Ring<T> {
-    fn new(slots: usize) -> Box<Self> {
-        let words = [0; 3].map(AtomicU32::new);
-        Box::new(Self { words, slots: vec![T::default(); slots].into_boxed_slice() })
-    }
-
-    fn raw(&mut self) -> RawRing<T> {
-        RawRing {
-            producer: NonNull::from(&self.words[0]),
-            consumer: NonNull::from(&self.words[1]),
-            flags: NonNull::from(&self.words[2]),
-            slots: NonNull::from(&mut self.slots[0]),
-            size: self.slots.len() as u32,
-        }
-    }
-}
-
-impl<T: Copy> RawRing<T> {
-    fn word(self, which: usize) -> &'static AtomicU32 {
-        let word = [self.producer, self.consumer, self.flags][which % 3];
-        // SAFETY: of a `Ring` that `descriptors` keeps until it returns; the reference does not
-        // leave this file.
-        unsafe { &*word.as_ptr() }
-    }
-
-    fn at(self, index: u32) -> *mut T {
-        // SAFETY: masked.
-        unsafe { self.slots.add((index & (self.size - 1)) as usize).as_ptr() }
-    }
-
-    /// As the side that fills.
-    fn give(self, value: T) {
-        let index = self.word(0).load(Ordering::Acquire);
-        // SAFETY: inside the ring; one thread.
-        unsafe { self.at(index).write(value) };
-        self.word(0).store(index.wrapping_add(1), Ordering::Release);
-    }
-
-    /// As the side that reads.
-    fn take(self) -> Option<T> {
-        let index = self.word(1).load(Ordering::Acquire);
-        if index == self.word(0).load(Ordering::Acquire) {
-            return None;
-        }
-        self.word(1).store(index.wrapping_add(1), Ordering::Release);
-        // SAFETY: inside the ring; one thread.
-        Some(unsafe { self.at(index).read() })
-    }
-}
-
 /// One pool and one socket, which is none of AF_XDP, for all inputs.
 static COMMON: LazyLock<(Pool, Arc<Socket>)> = LazyLock::new(|| {
     let pool = Pool::builder().frames(FRAMES).huge(Huge::Never).lock(false).build();
     let pool = pool.expect("a pool");
-    let umem = Umem::of(&pool, false).expect("no call can fail");
-    let fd = OwnedFd::from(UnixDatagram::unbound().expect("a descriptor"));
-    (pool, Arc::new(Socket::of_anything(fd, umem)))
+    let socket = no_socket(&pool);
+    (pool, socket)
 });
 
 /// Reads `bytes` as what kernel and application do. No count exceeds its bounds, nothing is read

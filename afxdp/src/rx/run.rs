@@ -1,12 +1,64 @@
-//! The loop over a burst: what every frame costs, and what few frames cost.
+//! The loops over a burst: what every frame costs, and what few frames cost.
+//!
+//! # Frames in their places
+//!
+//! The kernel hands frames back in the order in which they were lent, and a queue has as many lent
+//! as the fill ring has slots. So the slot in which a frame is to be lent again names that frame
+//! already: there is nothing to write, and to compare the descriptor with it shows that the frame
+//! is one of ours, without a look at its bit. The fill ring's cache lines then stay with both CPUs.
+//!
+//! What the comparison is worth depends on the slots: each must name a frame that is lent. Only we
+//! write them, and only with such frames; a frame that the application takes ends that, until all
+//! slots were written again ([`XdpRx::settled`](super::XdpRx)). Frames in any other order
+//! are no error, and go through [`run`].
 
 use std::ptr::NonNull;
 
 use linerate_common::{RxFrame, RxMeta};
 
 use crate::ring::Desc;
-use crate::sys::XDP_PKT_CONTD;
+use crate::sys::{XDP_PACKET_HEADROOM, XDP_PKT_CONTD};
 use crate::view::View;
+
+/// Goes through descriptors as long as each names the frame of the slot beside it, in whole, without
+/// options, and with the kernel's usual room in front. Shows their places and lengths; returns how
+/// many they were, and their bytes.
+///
+/// # Safety
+///
+/// `from` and `to` are `n` slots each, which nobody writes meanwhile, and each of `to` names a frame
+/// of `view`.
+#[inline(always)]
+pub(super) unsafe fn in_place(
+    view: View,
+    from: NonNull<Desc>,
+    to: NonNull<u64>,
+    n: u32,
+    mut show: impl FnMut(usize, u32),
+) -> (u32, u64) {
+    const IN_FRONT: u64 = XDP_PACKET_HEADROOM as u64;
+    let room = view.frame_bytes() as u64 - IN_FRONT;
+    let (mut desc, mut slot, mut bytes) = (from.cast::<[u64; 2]>(), to, 0);
+    // SAFETY: the end of what the caller vouches for.
+    let end = unsafe { desc.add(n as usize) };
+    while desc != end {
+        // SAFETY: below `n`, as the caller vouches; a descriptor is as large as two words, and as
+        // much aligned.
+        let ([addr, rest], start) = unsafe { (desc.read(), slot.read()) };
+        // Length and options: these are wrong at any length, so one comparison does for both.
+        let rest = if cfg!(target_endian = "little") { rest } else { rest.rotate_left(32) };
+        if addr.wrapping_sub(IN_FRONT) != start || rest > room {
+            break;
+        }
+        bytes += rest;
+        show(addr as usize, rest as u32);
+        // SAFETY: at most the ends.
+        (desc, slot) = unsafe { (desc.add(1), slot.add(1)) };
+    }
+    // SAFETY: both in the same slots.
+    let done = unsafe { desc.offset_from_unsigned(from.cast()) };
+    (done as u32, bytes)
+}
 
 /// Shows frames in whole, each in a descriptor without options, and gives them back, as long as
 /// the next one is such. Returns how many those were and their bytes. Kept to itself, so that the

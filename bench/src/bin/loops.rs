@@ -65,7 +65,7 @@ fn receive_loop(rx: &mut AnyRx) -> result::Result<Meter, Box<dyn Error>> {
     let mut meter = Meter::start()?;
     while meter.goes_on() {
         let start = ticks();
-        let n = rx.poll(64, |frame| sink.see(frame))?;
+        let n = rx.poll(64, |frame| sink.see_bytes(frame.bytes))?;
         meter.turn(start, n);
     }
     black_box(sink);

@@ -1,5 +1,6 @@
-//! The simulated cards.
+//! The simulated cards, and rings in memory whose kernel is played.
 
+mod afxdp;
 mod efvi;
 mod exanic;
 mod loopback;
@@ -8,7 +9,7 @@ mod verbs;
 use crate::Case;
 
 /// Cards, as the first word of a case.
-pub const CARDS: [&str; 5] = ["efvi-ring", "efvi-shared", "verbs", "exanic", "loopback"];
+pub const CARDS: [&str; 6] = ["efvi-ring", "efvi-shared", "verbs", "exanic", "afxdp", "loopback"];
 
 /// Loops, as the second: five of ours, two in C, and two in C with the duties that ours have.
 pub const LOOPS: [&str; 10] = [
@@ -32,6 +33,7 @@ pub fn case(card: &str, way: &str, frame_bytes: usize) -> Option<Case> {
         "efvi-shared" => efvi::case(linerate_sim::efvi::Kind::Shared, way, frame_bytes),
         "verbs" => verbs::case(way, frame_bytes),
         "exanic" => exanic::case(way, frame_bytes),
+        "afxdp" => afxdp::case(way, frame_bytes),
         "loopback" => loopback::case(way, frame_bytes),
         _ => None,
     }
