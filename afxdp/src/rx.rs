@@ -1,5 +1,7 @@
 //! The receive half of a queue.
 
+mod anywhere;
+mod fill;
 mod meta;
 mod rules;
 mod run;
@@ -8,8 +10,8 @@ mod run;
 mod tests;
 
 use std::os::fd::{AsFd, BorrowedFd};
-use std::ptr::NonNull;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use linerate_common::pool::{FrameCache, Pool};
 use linerate_common::{
@@ -24,7 +26,7 @@ use crate::view::View;
 
 pub(crate) use meta::Stamping;
 use meta::{meta_of, meta_of_burst};
-use run::{Odd, in_place, run};
+use run::in_place;
 
 /// Receives the frames of one queue.
 ///
@@ -35,7 +37,8 @@ use run::{Odd, in_place, run};
 ///
 /// An interface that is deleted is an error ([`ErrorKind::DeviceGone`]) as soon as `arm` or `stats`
 /// has had a look: a spinning `poll` asks nobody. One that only goes down and comes up again needs
-/// nothing.
+/// nothing. Queues that are added under a port of all queues ([`ErrorKind::QueueLost`]) are noticed
+/// by `stats`, and by `arm` within a second.
 ///
 /// Frames that the kernel could not deliver are in [`stats`](FrameRx::stats):
 ///
@@ -72,8 +75,13 @@ pub struct XdpRx {
     busy_poll: bool,
     /// The interface was seen to be gone, or to have got more queues than the port has.
     trouble: Option<ErrorKind>,
+    /// When the number of queues was last asked for.
+    asked: Instant,
     stats: RxStats,
 }
+
+/// How often a reader that sleeps asks for the number of queues.
+const ASK: Duration = Duration::from_secs(1);
 
 /// A frame of the window.
 #[derive(Debug, Clone, Copy)]
@@ -117,6 +125,7 @@ impl XdpRx {
             stamps,
             busy_poll,
             trouble: None,
+            asked: Instant::now(),
             stats: RxStats::default(),
         };
         queue.refill(0);
@@ -194,155 +203,10 @@ impl XdpRx {
     /// ours sees them: a port of all queues has to be opened again.
     fn look_for_trouble(&mut self) {
         self.look_for_loss();
+        self.asked = Instant::now();
         if self.trouble.is_none() && self.shared.has_outgrown_the_port() {
             self.trouble = Some(ErrorKind::QueueLost);
         }
-    }
-
-    /// Ends a window, or a poll that panicked.
-    #[inline(never)]
-    fn close(&mut self) {
-        self.len = 0;
-        if std::mem::take(&mut self.in_place) {
-            // The fill ring says already what it should.
-            self.finish(self.open);
-        } else {
-            self.recycle();
-        }
-    }
-
-    /// Gives the `open` descriptors back, and their frames to the kernel again. What was taken
-    /// meanwhile is not lent any more and is left out.
-    fn recycle(&mut self) {
-        let mut written = 0;
-        for i in 0..self.open {
-            if let Some(start) = self.check(self.rx.read(i)) {
-                self.fill.write(written, start);
-                written += 1;
-            }
-        }
-        self.settle(written);
-        self.finish(written);
-    }
-
-    /// So many slots of the fill ring were written.
-    #[inline]
-    fn settle(&mut self, written: u32) {
-        self.settled = self.settled.saturating_add(written).min(self.fill.size());
-    }
-
-    /// The next `n` descriptors, which wait, and the slots of the fill ring beside them: what
-    /// [`in_place`] needs. `None`: a slot may name a frame that is not lent, or one of the rings
-    /// comes to its end.
-    #[inline(always)]
-    fn places(&mut self, n: u32) -> Option<(NonNull<Desc>, NonNull<u64>)> {
-        if self.settled != self.fill.size() {
-            return None;
-        }
-        Some((self.rx.slots().straight(n)?, self.fill.slots().straight(n)?))
-    }
-
-    /// Ends a window whose frames are `written` to the fill ring but not yet submitted.
-    #[inline]
-    fn finish(&mut self, written: u32) {
-        self.rx.release(self.open);
-        self.open = 0;
-        if self.frames.lent() < self.lend {
-            self.refill(written);
-        } else {
-            self.fill.submit(written);
-        }
-    }
-
-    /// Submits what is `written`, and lends fresh frames for those that were taken.
-    #[cold]
-    fn refill(&mut self, written: u32) {
-        let mut all = written;
-        while self.frames.lent() < self.lend
-            && let Some(id) = self.frames.alloc()
-        {
-            self.fill.write(all, self.view.start(id));
-            all += 1;
-        }
-        self.settle(all - written);
-        self.fill.submit(all);
-    }
-
-    /// The rest of a poll: descriptors from `read` on, at least one of which is not in its place,
-    /// or all of them where no slot has to name a frame that is lent. Returns how many frames were
-    /// shown, and their bytes.
-    #[inline(never)]
-    fn run_anywhere<F: FnMut(RxFrame<'_>)>(
-        &mut self,
-        mut read: u32,
-        meta: RxMeta,
-        f: &mut F,
-    ) -> (u32, u64) {
-        let n = self.open;
-        let (descs, fill) = (self.rx.slots(), self.fill.slots());
-        let (view, lent) = (self.view, self.frames.lent_bits());
-        let mut odd = Odd::default();
-        let (mut written, mut shown, mut bytes) = (read, 0, 0);
-        while read < n {
-            if !view.has_meta() && odd.in_parts == 0 {
-                let (from, to) =
-                    (descs.stretch(read, n - read), fill.stretch(written, n - written));
-                let most = from.len.min(to.len);
-                // SAFETY: as many slots as both rings have in one piece from there: of the
-                // descriptors those that wait, of the fill ring those that are free, as each
-                // frame that came has left one. The kernel touches neither until `finish`.
-                let (plain, len) = unsafe { run(view, lent, from.slots, to.slots, most, meta, f) };
-                (read, written, shown) = (read + plain, written + plain, shown + plain);
-                bytes += len;
-                if plain == most {
-                    continue;
-                }
-            }
-            let desc = descs.read(read);
-            read += 1;
-            let Some(start) = view.lent_start(desc.addr, desc.len, lent) else {
-                self.stats.malformed += 1;
-                continue;
-            };
-            if desc.options | odd.in_parts == 0 || odd.is_whole(desc) {
-                let at = desc.addr as usize;
-                let meta = if view.has_meta() {
-                    meta_of(view, self.stamps, at, desc.len, &mut odd.now)
-                } else {
-                    RxMeta { wire_len: desc.len, ..meta }
-                };
-                shown += 1;
-                bytes += u64::from(desc.len);
-                // SAFETY: checked above; the kernel gets the frame again only below.
-                f(RxFrame { bytes: unsafe { view.bytes(at, desc.len as usize) }, meta });
-            }
-            fill.write(written, start);
-            written += 1;
-        }
-        self.stats.truncated += odd.truncated;
-        self.settle(written);
-        self.finish(written);
-        (shown, bytes)
-    }
-
-    /// A window whose first descriptors are in `self.window` already, and the others anywhere.
-    #[inline(never)]
-    fn acquire_anywhere(&mut self, read: u32) {
-        let mut odd = Odd::default();
-        for i in read..self.open {
-            let desc = self.rx.read(i);
-            if self.check(desc).is_none() {
-                self.stats.malformed += 1;
-                continue;
-            }
-            if desc.options | odd.in_parts != 0 && !odd.is_whole(desc) {
-                continue;
-            }
-            self.window[self.len] = Slot { at: desc.addr as usize, len: desc.len };
-            self.len += 1;
-            self.stats.bytes += u64::from(desc.len);
-        }
-        self.stats.truncated += odd.truncated;
     }
 }
 
@@ -498,9 +362,14 @@ impl Waitable for XdpRx {
     }
 
     /// The socket is readable while its ring is not empty, and waiting on it wakes the driver:
-    /// nothing to arm. One system call to see whether the interface is still there.
+    /// nothing to arm. One system call to see whether the interface is still there, and once a second
+    /// some more to see whether it has got queues that a port of all queues does not have.
     fn arm(&mut self) -> Result<(), Error> {
-        self.look_for_loss();
+        if self.asked.elapsed() < ASK {
+            self.look_for_loss();
+        } else {
+            self.look_for_trouble();
+        }
         self.trouble.map_or(Ok(()), |kind| Err(in_trouble(kind, "arm")))
     }
 }

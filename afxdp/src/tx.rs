@@ -341,6 +341,7 @@ impl StampLog {
         (seq % self.done.len() as u64) as usize
     }
 
+    #[inline(never)]
     fn sent(&mut self, id: u32) {
         let seq = self.next_sent;
         self.next_sent += 1;
@@ -352,6 +353,7 @@ impl StampLog {
             self.next_shown.max(self.next_sent.saturating_sub(self.done.len() as u64));
     }
 
+    #[inline(never)]
     fn completed(&mut self, id: u32, reading: u64) {
         let place = self.place(self.seq_of[id as usize]);
         self.done[place] = Some(reading);

@@ -83,6 +83,20 @@ fn use_queues(lab: &Lab, n: u32) -> Result<(), String> {
 }
 
 #[test]
+fn a_reader_that_sleeps_notices_queues_that_come_later() {
+    let lab = lab_or_skip!();
+    if let Err(why) = four_queues(&lab) {
+        return skip("a_reader_that_sleeps_notices_queues_that_come_later", &why);
+    }
+    let (mut rx, _tx) = halves(lab.in_b(|| open("q1", &options()).unwrap()));
+    rx.waitable().unwrap().arm().unwrap();
+    use_queues(&lab, 4).unwrap();
+    // It never asks for its counters.
+    until(|| rx.waitable().unwrap().arm().is_err());
+    assert_eq!(rx.poll(64, |_| ()).unwrap_err().kind, ErrorKind::QueueLost);
+}
+
+#[test]
 fn queues_that_come_later_are_noticed() {
     let lab = lab_or_skip!();
     if let Err(why) = four_queues(&lab) {
