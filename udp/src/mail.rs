@@ -119,27 +119,32 @@ impl Mail {
         // only the lengths in `messages`.
         let n = unsafe {
             let (at, count) = (self.messages.as_mut_ptr(), self.count as libc::c_uint);
-            match (&self.messages[0].msg_hdr, self.runs[0]) {
-                // Cheaper by as much as the kernel does to read a message's description.
-                (only, 1) if count == 1 => {
-                    let (part, flags) = (&self.parts[0], libc::MSG_DONTWAIT);
-                    let (to, len) = (only.msg_name.cast_const().cast(), only.msg_namelen);
-                    let sent = libc::sendto(
-                        socket.as_raw_fd(),
-                        part.iov_base,
-                        part.iov_len,
-                        flags,
-                        to,
-                        len,
-                    );
-                    if sent < 0 { -1 } else { 1 }
-                }
-                _ => libc::sendmmsg(socket.as_raw_fd(), at, count, libc::MSG_DONTWAIT as _),
-            }
+            libc::sendmmsg(socket.as_raw_fd(), at, count, libc::MSG_DONTWAIT as _)
         };
         let n = usize::try_from(n).map_err(|_| last_errno())?;
         Ok(self.runs[..n.min(self.count)].iter().map(|run| usize::from(*run)).sum())
     }
+}
+
+/// Sends the oldest letter and no other, which needs no description of messages: to its address,
+/// or to the socket's `peer`. Gives 1, as one datagram went, or the errno.
+#[inline]
+pub(crate) fn send_first(
+    outbox: &Outbox,
+    socket: BorrowedFd<'_>,
+    peer: Option<&RawAddr>,
+) -> Result<usize, i32> {
+    let (payload, to) = (outbox.payload(0), &outbox.letter(0).to);
+    let (name, len) = match peer {
+        Some(_) => (ptr::null(), 0),
+        None => (ptr::from_ref(to).cast(), to.len()),
+    };
+    // SAFETY: payload and address outlive the call, which only reads them; their lengths are given.
+    let n = unsafe {
+        let (at, flags) = (payload.as_ptr().cast(), libc::MSG_DONTWAIT);
+        libc::sendto(socket.as_raw_fd(), at, payload.len(), flags, name, len)
+    };
+    if n < 0 { Err(last_errno()) } else { Ok(1) }
 }
 
 /// How many letters from `i` on can travel as one: to the same address, all as long as the first,

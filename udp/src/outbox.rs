@@ -71,7 +71,9 @@ impl Outbox {
     }
 
     fn slot(&self, at: u64) -> usize {
-        (at % self.letters.len() as u64) as usize
+        // Mostly the ring has not turned since it was empty, and a division takes its time.
+        let slots = self.letters.len() as u64;
+        (if at < slots { at } else { at % slots }) as usize
     }
 
     /// The free slot at the tail; call only with room.

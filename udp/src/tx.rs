@@ -7,7 +7,7 @@ use linerate_common::membership::Interfaces;
 use linerate_common::{Error, ErrorKind, FrameTx, SetupError, TxStats};
 
 use crate::inlet::Place;
-use crate::mail::Mail;
+use crate::mail::{self, Mail};
 use crate::outbox::Outbox;
 use crate::port::{Gso, Options};
 use crate::preload::needed;
@@ -120,10 +120,15 @@ impl UdpTx {
                 continue;
             };
             way.turn_to(&first.to);
-            let headers = if v6 { 48 } else { 28 };
-            let segment = if self.gso { self.mtu.saturating_sub(headers) } else { 0 };
-            let first = self.mail.pack(&self.outbox, segment, way.peer());
-            match self.mail.send(way.fd()) {
+            let (first, sent) = if self.outbox.due() == 1 {
+                (1, mail::send_first(&self.outbox, way.fd(), way.peer()))
+            } else {
+                let headers = if v6 { 48 } else { 28 };
+                let segment = if self.gso { self.mtu.saturating_sub(headers) } else { 0 };
+                let first = self.mail.pack(&self.outbox, segment, way.peer());
+                (first, self.mail.send(way.fd()))
+            };
+            match sent {
                 Ok(frames) => {
                     for _ in 0..frames {
                         let letter = self.outbox.pop();
