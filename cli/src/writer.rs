@@ -21,8 +21,8 @@ use crate::threads::{join, spawn};
 /// How long frames may wait in memory on a slow link before they are in the file.
 const FLUSH_AGE: Duration = Duration::from_millis(250);
 
-/// Blocks that are many enough to be written at once.
-const MANY: u64 = 1 << 20;
+/// Blocks that are many enough to be written at once: fewer cost the disk and this CPU more.
+const MANY: u64 = 4 << 20;
 
 /// How often the disk is asked to have everything, where that is wanted.
 const SYNC_AGE: Duration = Duration::from_secs(1);

@@ -106,7 +106,8 @@ fn killed_while_writing(more: &[&str], may_be_cut: bool) {
             // Until nobody reads any more.
             head(&mut pipe).and_then(|()| (0..u64::MAX).try_for_each(|n| put(&mut pipe, n)))
         });
-        let long = |meta: Metadata| meta.len() > 2_000_000;
+        // Among the first writes, and among many.
+        let long = |meta: Metadata| meta.len() > 2_000_000 + 3_000_000 * round;
         wait_for("a long file", || std::fs::metadata(&out).is_ok_and(long));
         std::thread::sleep(Duration::from_micros(1_700 * round));
         child.kill().unwrap();

@@ -6,11 +6,16 @@ use linerate::file::{Blocks, InterfaceId};
 
 use super::{Gather, LaneRx, LaneTx, lane_of};
 
-/// Bytes of a batch: a disk wants few and long writes, a small lane several batches.
+/// Bytes of a batch: a disk wants few and long writes, a small lane several batches. Of the longest
+/// a disk takes several requests at once, so that it has the next to do while this program waits
+/// for a CPU.
 const SHORTEST: usize = 256 << 10;
-const LONGEST: usize = 4 << 20;
+const LONGEST: usize = 8 << 20;
+/// What a batch has beside the room for frames: all of it together is whole huge pages, and not a
+/// few bytes more than whole requests.
+const BESIDE: usize = 12 << 10;
 /// A lane is made of about as many.
-const BATCHES: u64 = 16;
+const BATCHES: u64 = 8;
 /// … and never of fewer.
 const FEWEST: usize = 3;
 
@@ -63,9 +68,11 @@ impl Gather for FileBatch {
 
 /// A lane with room for about `bytes` of files, and never fewer than three batches.
 pub(crate) fn file_lane(bytes: u64, layout: Layout) -> (LaneTx<FileBatch>, LaneRx<FileBatch>) {
-    let one = usize::try_from(bytes / BATCHES).unwrap_or(LONGEST).clamp(SHORTEST, LONGEST);
+    // No batch goes beyond the end of its file: of short files there have to be many.
+    let one = (bytes / BATCHES).min(layout.full_at);
+    let one = usize::try_from(one).unwrap_or(LONGEST).clamp(SHORTEST, LONGEST).next_power_of_two();
     let batches = usize::try_from(bytes).unwrap_or(usize::MAX).div_ceil(one).max(FEWEST);
-    let new = || Box::new(FileBatch { blocks: Blocks::with_capacity(one), layout });
+    let new = || Box::new(FileBatch { blocks: Blocks::with_capacity(one - BESIDE), layout });
     let stock = std::iter::repeat_with(new).take(batches).collect();
     lane_of(stock, layout.first_frame_at)
 }
@@ -130,7 +137,7 @@ mod tests {
         while tx.push(&frame, meta(1000, held)) {
             held += 1;
         }
-        assert!(held >= 3 * (SHORTEST as u64 / 1032), "{held}");
+        assert!(held >= 3 * ((SHORTEST - BESIDE) as u64 / 1032), "{held}");
         let batch = rx.wait().unwrap();
         rx.give_back(batch);
         assert!(tx.push(&frame, meta(1000, held)));
@@ -158,6 +165,17 @@ mod tests {
         assert_eq!(frames(&batch)[0].2, b"frame");
         drop(tx);
         assert!(matches!(rx.next(), Next::End));
+    }
+
+    #[test]
+    fn a_lane_has_room_for_many_short_files() {
+        let (mut tx, _rx) = file_lane(64_000_000, Layout { first_frame_at: 100, full_at: 200_000 });
+        let frame = [7; 1000];
+        let mut held = 0;
+        while tx.push(&frame, meta(1000, held)) {
+            held += 1;
+        }
+        assert!(held * 1032 > 32_000_000, "half of the room at least: {held} frames");
     }
 
     #[test]
