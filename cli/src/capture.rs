@@ -10,6 +10,7 @@ mod receive;
 mod report;
 mod table;
 
+use std::os::unix::fs::FileTypeExt;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -64,6 +65,11 @@ pub(crate) fn run(args: &CaptureArgs, out: &mut Output) -> Result<(), Failure> {
     let identity = Identity::of(&port);
     plan.check_queues(&mut port.rx)?;
     let exporter = args.metrics.map(|at| Exporter::start(at, &[&identity], out)).transpose()?;
+    if let Some(Target::File(path)) = &plan.target
+        && std::fs::metadata(path).is_ok_and(|about| about.file_type().is_fifo())
+    {
+        out.notice(&format!("waiting for a program that reads the pipe {}", path.display()));
+    }
     let recorder = match &plan.target {
         Some(target) => Some(Recorder::create(target.clone(), options(&port, &plan), plan.habit)?),
         None => None,

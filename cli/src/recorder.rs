@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -58,6 +58,7 @@ pub(crate) struct Recorder {
     frames_before: u64,
     bytes_before: u64,
     refused: Option<String>,
+    some_deleted: bool,
 }
 
 /// The file being written.
@@ -86,6 +87,7 @@ impl Recorder {
             frames_before: 0,
             bytes_before: 0,
             refused: None,
+            some_deleted: false,
         };
         let opened = recorder.open_next();
         opened.map_err(|e| {
@@ -140,17 +142,20 @@ impl Recorder {
         Ok(())
     }
 
-    /// Sees that the disk has what was appended, if that is wanted.
-    pub(crate) fn sync(&self) -> io::Result<()> {
-        match &self.open {
-            Some(part) if self.habit.sync => part.file.sync(),
-            _ => Ok(()),
+    /// To be called now and then: sees that the disk has what was appended, if that is wanted, and
+    /// that the file is still one that somebody can find. A rotation goes on with its next file.
+    pub(crate) fn tend(&self) -> io::Result<()> {
+        let Some(part) = &self.open else { return Ok(()) };
+        if matches!(self.target, Target::File(_)) && part.file.is_deleted() {
+            return Err(deleted());
         }
+        if self.habit.sync { part.file.sync() } else { Ok(()) }
     }
 
     /// Ends the capture with its statistics.
     pub(crate) fn finish(&mut self, statistics: &Statistics, comment: &str) -> io::Result<()> {
-        self.close_part(Some((statistics, comment)))
+        self.close_part(Some((statistics, comment)))?;
+        if self.some_deleted { Err(deleted()) } else { Ok(()) }
     }
 
     /// After a failure: cuts the file behind the last whole frame, so that what is there can be
@@ -230,12 +235,20 @@ impl Recorder {
         Ok(())
     }
 
-    /// Remembers what a file had that is open no more.
+    /// Remembers what a file had that is open no more. What is in a file without a name is nowhere.
     fn count(&mut self, part: &Part) {
-        self.frames_before += part.file.frames();
-        self.bytes_before += part.file.bytes();
+        if part.file.is_deleted() {
+            self.some_deleted = true;
+        } else {
+            self.frames_before += part.file.frames();
+            self.bytes_before += part.file.bytes();
+        }
         self.refused = self.refused.take().or_else(|| part.file.refused().map(io_text));
     }
+}
+
+fn deleted() -> io::Error {
+    io::Error::new(ErrorKind::NotFound, "the file was deleted while it was written")
 }
 
 fn closed() -> io::Error {

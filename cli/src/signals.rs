@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::flag;
 
 use crate::failure::Failure;
@@ -26,6 +26,9 @@ impl Interrupt {
                 .and_then(|_| flag::register(signal, Arc::clone(&asked)))
                 .map_err(|e| Failure::new(format!("cannot handle signal {signal}: {e}")))?;
         }
+        // A file at its limit (`ulimit -f`) is an error of the write, and no reason to die of.
+        flag::register(SIGXFSZ, Arc::default())
+            .map_err(|e| Failure::new(format!("cannot handle signal {SIGXFSZ}: {e}")))?;
         Ok(Self(asked))
     }
 

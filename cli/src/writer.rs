@@ -24,8 +24,9 @@ const FLUSH_AGE: Duration = Duration::from_millis(250);
 /// Blocks that are many enough to be written at once: fewer cost the disk and this CPU more.
 const MANY: u64 = 4 << 20;
 
-/// How often the disk is asked to have everything, where that is wanted.
-const SYNC_AGE: Duration = Duration::from_secs(1);
+/// How often to see whether the file is still there, and, where that is wanted, that the disk has
+/// everything.
+const TEND_AGE: Duration = Duration::from_secs(1);
 
 /// How long to sleep when the lane is dry: the longer it has been, the longer.
 const SHORT_NAP: Duration = Duration::from_millis(1);
@@ -151,19 +152,19 @@ impl Task {
 
     fn record(&mut self) -> io::Result<()> {
         self.recorder.begin()?;
-        let (mut written, mut synced) = (Instant::now(), Instant::now());
+        let (mut written, mut tended) = (Instant::now(), Instant::now());
         let mut nap = SHORT_NAP;
         loop {
-            let next = self.lane.next();
             if self.held.is_some() && written.elapsed() >= FLUSH_AGE {
                 self.write_held()?;
                 written = Instant::now();
             }
-            if synced.elapsed() >= SYNC_AGE {
-                self.recorder.sync()?;
-                synced = Instant::now();
+            if tended.elapsed() >= TEND_AGE {
+                self.recorder.tend()?;
+                tended = Instant::now();
             }
-            match next {
+            // Nothing that can fail between taking frames off the lane and counting them.
+            match self.lane.next() {
                 Next::Batch(batch) => {
                     nap = SHORT_NAP;
                     self.taken += batch.blocks.frames();
@@ -223,6 +224,9 @@ fn loss_name(error: &io::Error) -> &'static str {
     match error.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "disk_full",
         ErrorKind::BrokenPipe => "output_closed",
+        ErrorKind::FileTooLarge => "file_size_limit",
+        ErrorKind::ReadOnlyFilesystem => "disk_read_only",
+        ErrorKind::NotFound => "file_deleted",
         _ => "writer_error",
     }
 }
@@ -232,6 +236,11 @@ fn remedy(error: &io::Error) -> &'static str {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
             "what was captured before is in the file: make room, or limit the files with -C and -W"
         }
+        ErrorKind::FileTooLarge => {
+            "what was captured before is in the file: raise the limit (ulimit -f), or write \
+             shorter files with -C"
+        }
+        ErrorKind::NotFound => "keep other programs from its directory, or write elsewhere with -w",
         _ => "what was captured before is in the file: write to another disk with -w",
     }
 }

@@ -21,6 +21,14 @@ pub(crate) fn linerate(args: &[&str]) -> Command {
     command
 }
 
+/// The command in a shell that first does something else.
+pub(crate) fn linerate_after(shell: &str, args: &[&str]) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("{shell}; exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_linerate")]);
+    command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
 /// Runs it to its end.
 pub(crate) fn run(args: &[&str]) -> Output {
     linerate(args).output().expect("the command runs")
@@ -136,7 +144,12 @@ impl Drop for Running {
 
 /// Runs it to its end with `--json` in the calling thread's namespaces.
 pub(crate) fn json(args: &[&str]) -> Ended {
-    Running::spawn(linerate(args).arg("--json")).finish()
+    json_of(linerate(args))
+}
+
+/// Runs this to its end, with `--json`.
+pub(crate) fn json_of(mut command: Command) -> Ended {
+    Running::spawn(command.arg("--json")).finish()
 }
 
 /// A directory that goes away with the test.

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 
 use super::block::whole_blocks;
 use super::blocks::{ALIGN, Blocks};
@@ -39,6 +39,8 @@ pub enum Via {
 pub struct CaptureFile {
     file: File,
     via: Via,
+    /// It had a name when it was opened.
+    named: bool,
     refused: Option<io::Error>,
     /// Until it is written.
     preamble: Vec<u8>,
@@ -59,14 +61,19 @@ impl CaptureFile {
         let mut this = Self {
             file,
             via,
+            named: false,
             refused: None,
             preamble: preamble.to_vec(),
             end: 0,
             frames: 0,
             rest: Vec::with_capacity(ALIGN),
         };
-        if via != Via::Stream && !this.file.metadata()?.is_file() {
-            this.via = Via::Stream;
+        if via != Via::Stream {
+            let about = this.file.metadata()?;
+            this.named = about.nlink() > 0;
+            if !about.is_file() {
+                this.via = Via::Stream;
+            }
         }
         if this.via == Via::Direct
             && let Err(error) = this.go_direct()
@@ -108,11 +115,12 @@ impl CaptureFile {
     }
 
     fn write(&mut self, blocks: &mut Blocks) -> io::Result<()> {
+        let (mut done, mut done_frames) = (0, 0);
         if self.via == Via::Direct {
             let (pieces, rest) = blocks.pieces(&self.rest);
-            let start = self.end - self.rest.len() as u64;
-            match write_pieces(&self.file, pieces, start) {
-                Ok(()) => {
+            let before = self.rest.len();
+            match write_pieces(&self.file, pieces, self.end - before as u64) {
+                (_, Ok(())) => {
                     self.rest.clear();
                     self.rest.extend_from_slice(rest);
                     self.end = blocks.end();
@@ -120,17 +128,27 @@ impl CaptureFile {
                     return Ok(());
                 }
                 // The page cache takes what a disk that is nearly full still has room for, and
-                // pieces of any size and place.
-                Err(error) => self.leave_direct(error)?,
+                // pieces of any size and place. What the disk has taken stays there.
+                (sent, Err(error)) => {
+                    let bytes = blocks.bytes();
+                    let taken = sent.saturating_sub(before).min(bytes.len());
+                    (done, done_frames) = whole_blocks(&bytes[..taken]);
+                    self.end += done as u64;
+                    self.frames += done_frames;
+                    self.leave_direct(error)?;
+                }
             }
         }
-        let bytes = blocks.bytes();
+        let bytes = &blocks.bytes()[done..];
         let (sent, result) = match self.via {
             Via::Stream => write_some(bytes, |rest, _| (&self.file).write(rest)),
             _ => write_some(bytes, |rest, done| self.file.write_at(rest, self.end + done as u64)),
         };
-        let (whole, frames) =
-            if result.is_ok() { (sent, blocks.frames()) } else { whole_blocks(&bytes[..sent]) };
+        let (whole, frames) = if result.is_ok() {
+            (sent, blocks.frames() - done_frames)
+        } else {
+            whole_blocks(&bytes[..sent])
+        };
         self.end += whole as u64;
         self.frames += frames;
         result
@@ -171,6 +189,12 @@ impl CaptureFile {
     /// The disk's. Of a pipe or device none.
     pub fn sync(&self) -> io::Result<()> {
         if self.via == Via::Stream { Ok(()) } else { self.file.sync_data() }
+    }
+
+    /// Has the file lost its name? Then nobody will find what was written to it.
+    #[must_use]
+    pub fn is_deleted(&self) -> bool {
+        self.named && self.file.metadata().is_ok_and(|about| about.nlink() == 0)
     }
 
     /// The file's length in bytes, without what fills its last piece up.
@@ -231,20 +255,18 @@ impl CaptureFile {
     }
 }
 
-/// Writes whole pieces at a place that begins one.
-fn write_pieces(file: &File, mut pieces: &[u8], mut at: u64) -> io::Result<()> {
-    while !pieces.is_empty() {
-        match file.write_at(pieces, at) {
-            Ok(n) if n % ALIGN == 0 && n > 0 => {
-                at += n as u64;
-                pieces = &pieces[n..];
-            }
-            Ok(_) => return Err(ErrorKind::WriteZero.into()),
+/// Writes whole pieces at a place that begins one: how many bytes, and why not all.
+fn write_pieces(file: &File, pieces: &[u8], at: u64) -> (usize, io::Result<()>) {
+    let mut sent = 0;
+    while sent < pieces.len() {
+        match file.write_at(&pieces[sent..], at + sent as u64) {
+            Ok(n) if n % ALIGN == 0 && n > 0 => sent += n,
+            Ok(_) => return (sent, Err(ErrorKind::WriteZero.into())),
             Err(e) if e.kind() == ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
+            Err(e) => return (sent, Err(e)),
         }
     }
-    Ok(())
+    (sent, Ok(()))
 }
 
 /// Writes all of it, if it can: how much, and why not all.
@@ -353,6 +375,18 @@ mod tests {
         capture.finish(InterfaceId::FIRST, &Statistics::default(), "").unwrap();
         assert_eq!(numbers(&path), [0, 1, 2, 3]);
         std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_loses_its_name_is_noticed() {
+        let (path, file) = scratch("name");
+        let capture = CaptureFile::create(file, &head(), Via::Cached).unwrap();
+        assert!(!capture.is_deleted());
+        let elsewhere = path.with_extension("elsewhere");
+        std::fs::rename(&path, &elsewhere).unwrap();
+        assert!(!capture.is_deleted(), "under another name it is still there");
+        std::fs::remove_file(elsewhere).unwrap();
+        assert!(capture.is_deleted());
     }
 
     #[test]
