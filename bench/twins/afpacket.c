@@ -3,16 +3,15 @@
  *   afpacket receive IF ring|recvmmsg     TPACKET_V3 blocks, or copies by recvmmsg
  *   afpacket send IF BYTES|imix           sendmmsg past the queueing discipline
  *   afpacket forward IN OUT               recvmmsg and sendmmsg */
-#include "program.h"
+#include "bursts.h"
 
 #include <arpa/inet.h>
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
 #include <net/if.h>
 #include <sys/mman.h>
-#include <sys/socket.h>
 
-enum { BLOCK = 128 << 10, BLOCKS = 256, FRAME = 2048, BURST = 64 };
+enum { BLOCK = 128 << 10, BLOCKS = 256 };
 
 static int packet_socket(void)
 {
@@ -78,19 +77,6 @@ static void receive_ring(const char *name)
 	sink_report(&sink);
 }
 
-static struct mmsghdr messages[BURST];
-static struct iovec parts[BURST];
-static uint8_t buffers[BURST][FRAME];
-
-static void prepare(void)
-{
-	for (int i = 0; i < BURST; i++) {
-		parts[i] = (struct iovec){buffers[i], FRAME};
-		messages[i].msg_hdr.msg_iov = &parts[i];
-		messages[i].msg_hdr.msg_iovlen = 1;
-	}
-}
-
 static void big_buffer(int fd)
 {
 	int bytes = 32 << 20;
@@ -101,24 +87,11 @@ static void big_buffer(int fd)
 static void receive_copies(const char *name)
 {
 	int fd = packet_socket();
-	struct meter meter;
-	struct sink sink = {0};
 
 	set(fd, PACKET_IGNORE_OUTGOING, 1, "PACKET_IGNORE_OUTGOING");
 	big_buffer(fd);
 	bind_to(fd, name, ETH_P_ALL);
-	prepare();
-	meter_start(&meter);
-	while (!stop) {
-		uint64_t start = ticks();
-		int n = recvmmsg(fd, messages, BURST, MSG_DONTWAIT, NULL);
-
-		for (int i = 0; i < n; i++)
-			see(&sink, buffers[i], messages[i].msg_len);
-		meter_turn(&meter, start, n > 0 ? n : 0);
-	}
-	meter_report(&meter);
-	sink_report(&sink);
+	receive_bursts(fd);
 }
 
 static int sender(const char *name)
@@ -134,27 +107,10 @@ static void transmit(const char *name, const char *bytes)
 {
 	static uint8_t frame[FRAME];
 	static const uint8_t from[6] = {2, 0, 0, 0, 0x10, 1}, to[6] = {2, 0, 0, 0, 0x10, 2};
-	unsigned length[12], kinds = lengths(bytes, length), kind = 0;
-	int fd = sender(name);
-	struct meter meter;
+	unsigned length[12], kinds = lengths(bytes, length);
 
 	build_frame(frame, length[kinds - 1], from, to);
-	prepare();
-	meter_start(&meter);
-	while (!stop) {
-		uint64_t start = ticks();
-		int n;
-
-		for (int i = 0; i < BURST; i++) {
-			parts[i].iov_len = length[kind];
-			memcpy(buffers[i], frame, length[kind]);
-			if (++kind == kinds)
-				kind = 0;
-		}
-		n = sendmmsg(fd, messages, BURST, 0);
-		meter_turn(&meter, start, n > 0 ? n : 0);
-	}
-	meter_report(&meter);
+	send_bursts(sender(name), frame, length, kinds, 0);
 }
 
 static void forward(const char *in, const char *out)

@@ -2,17 +2,12 @@
  *
  *   udp receive ADDRESS PORT     recvmmsg, 64 datagrams a call
  *   udp send BYTES|imix          sendmmsg, 64 datagrams a call, to the lab's receiver */
-#include "program.h"
+#include "bursts.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
-#include <sys/socket.h>
 
-enum { FRAME = 2048, BURST = 64, HEADERS = 42 };
-
-static struct mmsghdr messages[BURST];
-static struct iovec parts[BURST];
-static uint8_t buffers[BURST][FRAME];
+enum { HEADERS = 42 };
 
 static struct sockaddr_in address(const char *ip, int port)
 {
@@ -30,11 +25,6 @@ static int udp_socket(void)
 	if (fd < 0)
 		fail("socket");
 	setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &bytes, sizeof bytes);
-	for (int i = 0; i < BURST; i++) {
-		parts[i] = (struct iovec){buffers[i], FRAME};
-		messages[i].msg_hdr.msg_iov = &parts[i];
-		messages[i].msg_hdr.msg_iovlen = 1;
-	}
 	return fd;
 }
 
@@ -42,49 +32,22 @@ static void receive(const char *ip, int port)
 {
 	struct sockaddr_in here = address(ip, port);
 	int fd = udp_socket();
-	struct meter meter;
-	struct sink sink = {0};
 
 	if (bind(fd, (struct sockaddr *)&here, sizeof here))
 		fail("bind");
-	meter_start(&meter);
-	while (!stop) {
-		uint64_t start = ticks();
-		int n = recvmmsg(fd, messages, BURST, MSG_DONTWAIT, NULL);
-
-		for (int i = 0; i < n; i++)
-			see(&sink, buffers[i], messages[i].msg_len);
-		meter_turn(&meter, start, n > 0 ? n : 0);
-	}
-	meter_report(&meter);
-	sink_report(&sink);
+	receive_bursts(fd);
 }
 
 static void transmit(const char *bytes)
 {
 	static uint8_t payload[FRAME];
 	struct sockaddr_in to = address("10.98.1.2", 9000);
-	unsigned length[12], kinds = lengths(bytes, length), kind = 0;
+	unsigned length[12], kinds = lengths(bytes, length);
 	int fd = udp_socket();
-	struct meter meter;
 
 	if (connect(fd, (struct sockaddr *)&to, sizeof to))
 		fail("connect");
-	meter_start(&meter);
-	while (!stop) {
-		uint64_t start = ticks();
-		int n;
-
-		for (int i = 0; i < BURST; i++) {
-			parts[i].iov_len = length[kind] - HEADERS;
-			memcpy(buffers[i], payload, parts[i].iov_len);
-			if (++kind == kinds)
-				kind = 0;
-		}
-		n = sendmmsg(fd, messages, BURST, 0);
-		meter_turn(&meter, start, n > 0 ? n : 0);
-	}
-	meter_report(&meter);
+	send_bursts(fd, payload, length, kinds, HEADERS);
 }
 
 int main(int count, char **word)

@@ -5,6 +5,7 @@
 //! run gives is a [`Sample`]; the median of the rounds goes into a table, and [`Target`]s compare
 //! medians. `bench/README.md` says how to add a case.
 
+mod bpf;
 pub mod cases;
 pub mod interrupt;
 pub mod lab;

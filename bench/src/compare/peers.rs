@@ -155,7 +155,8 @@ pub fn twin(name: &str) -> Result<String, String> {
     fs::create_dir_all(&dir).map_err(|e| format!("{}: {e}", dir.display()))?;
     let program = dir.join(name);
     let age = |path: &Path| fs::metadata(path).and_then(|m| m.modified()).ok();
-    let newest = [&source, &sources.join("program.h")].into_iter().filter_map(|p| age(p)).max();
+    let headers = ["program.h", "bursts.h"].map(|header| sources.join(header));
+    let newest = headers.iter().chain([&source]).filter_map(|path| age(path)).max();
     if age(&program) < newest {
         let mut cc = Command::new("cc");
         cc.args(["-O2", "-Wall", "-Wextra", "-Werror", "-o"]).arg(&program).arg(&source);
