@@ -33,7 +33,7 @@ part_miri() {
 # Every order in which two threads can meet at what they share, up to so many changes of thread.
 part_loom() {
   local packages=(-p linerate-common -p linerate-afpacket -p linerate-afxdp -p linerate-exanic)
-  RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS=${1:-5} cargo test --quiet --target-dir target/loom \
+  RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS=${1:-3} cargo test --quiet --target-dir target/loom \
     --config profile.dev.opt-level=2 "${packages[@]}" --lib -- models::
 }
 

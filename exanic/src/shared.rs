@@ -1,6 +1,6 @@
 //! What the card and we share, in two kinds: the real ring and the standard library's atomics; and
 //! for loom, whose models try every order in which the two sides can meet (`tests/trust.sh loom`),
-//! a ring of four small chunks. Miri, which is slow, has a ring of 256.
+//! a ring of four small chunks. Miri, which is slow, has a ring of 128.
 
 #[cfg(not(all(any(loom, miri), test)))]
 pub(crate) use linerate_exanic_sys::rx::RING_CHUNKS;
@@ -15,7 +15,7 @@ pub(crate) use loom::sync::atomic::{AtomicU16, AtomicU64, fence};
 pub(crate) use small::{Chunk, PAYLOAD_BYTES, PAYLOAD_WORDS, RING_CHUNKS};
 
 #[cfg(all(miri, test))]
-pub(crate) const RING_CHUNKS: u32 = 256;
+pub(crate) const RING_CHUNKS: u32 = 128;
 
 #[cfg(all(loom, test))]
 mod small {

@@ -18,7 +18,7 @@ fn every_length_from_1_to_9600_comes_out_whole() {
     let mut ring = TestRing::new();
     let mut walk = Assembler::new(ring.ring(), 120);
     let mut buf = vec![0; 9728 / 8];
-    for len in (1..=9600).step_by(if cfg!(miri) { 479 } else { 1 }) {
+    for len in (1..=9600).step_by(if cfg!(miri) { 2399 } else { 1 }) {
         let frame = pattern(len, len as u8);
         ring.put_frame(&frame, len as u32, 0);
         let Step::Frame(whole) = walk.next(&mut buf) else { panic!("length {len}") };
@@ -155,7 +155,8 @@ fn a_still_ring_is_known_by_one_look_and_any_change_is_seen() {
 
 #[test]
 fn laps_are_noticed_at_any_number_of_them() {
-    for laps in [1, 2, 254, 255, 256, 257, 512] {
+    let all = [1, 2, 254, 255, 256, 257, 512];
+    for laps in if cfg!(miri) { &all[4..5] } else { &all } {
         for more in [0_u64, 1, 5] {
             let mut ring = TestRing::new();
             let mut walk = Assembler::new(ring.ring(), 120);
