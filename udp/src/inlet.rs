@@ -36,8 +36,31 @@ pub(crate) struct Inlet {
     want: usize,
     /// No control message is wanted but the count of drops.
     bare: bool,
-    /// The last datagram came alone.
-    alone: bool,
+    /// Whether datagrams come one by one.
+    pace: Pace,
+}
+
+/// What the last looks into a socket found. Between two datagrams of which the first was the only
+/// one there, the socket had room: none was dropped, and the second has no count to tell.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pace {
+    Unknown,
+    Nothing,
+    /// One datagram after nothing.
+    One,
+    /// Nothing again after that.
+    Lone,
+}
+
+impl Pace {
+    fn after(self, received: usize) -> Self {
+        match (self, received) {
+            (Self::One | Self::Lone, 0) => Self::Lone,
+            (_, 0) => Self::Nothing,
+            (Self::Nothing | Self::Lone, 1) => Self::One,
+            _ => Self::Unknown,
+        }
+    }
 }
 
 /// What a socket is open for.
@@ -129,7 +152,7 @@ impl Inlet {
             last_drops: 0,
             want: 1,
             bare,
-            alone: false,
+            pace: Pace::Unknown,
         }
     }
 
@@ -141,9 +164,8 @@ impl Inlet {
         first: usize,
         max: usize,
     ) -> Result<usize, Error> {
-        let n = batch.receive(self.socket.as_fd(), first, max)?;
-        self.alone &= n == 0;
-        Ok(n)
+        self.pace = Pace::Unknown;
+        batch.receive(self.socket.as_fd(), first, max)
     }
 
     /// As [`receive`](Self::receive), but asks for as many datagrams as were there the last time,
@@ -160,20 +182,14 @@ impl Inlet {
             return Ok(0);
         }
         let want = self.want.min(max);
-        if want > 1 {
-            let n = self.receive(batch, first, want)?;
-            self.want = if n < want { n.max(1) } else { (want * GROWTH).min(MAX_BURST) };
-            return Ok(n);
-        }
-        // No datagram is dropped between two that came alone, so that the second has nothing to
-        // tell of.
-        let n = batch.receive_one(self.socket.as_fd(), first, self.bare && self.alone)?;
-        if n > 0 {
-            self.alone = true;
-            self.want = GROWTH;
+        let socket = self.socket.as_fd();
+        let n = if want > 1 {
+            batch.receive(socket, first, want)?
         } else {
-            self.want = 1;
-        }
+            batch.receive_one(socket, first, self.bare && self.pace == Pace::Lone)?
+        };
+        self.pace = self.pace.after(n);
+        self.want = if n < want { n.max(1) } else { (want * GROWTH).min(MAX_BURST) };
         Ok(n)
     }
 
