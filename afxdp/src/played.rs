@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
 
 use linerate_common::pool::{Huge, Pool};
 
@@ -14,6 +14,7 @@ use crate::port::Shared;
 use crate::ring::{Consumer, Desc, Producer, RawRing};
 use crate::rx::{Stamping, XdpRx};
 use crate::socket::Socket;
+use crate::sync::AtomicU32;
 use crate::sys::XDP_PACKET_HEADROOM;
 use crate::tx::XdpTx;
 use crate::umem::Umem;
