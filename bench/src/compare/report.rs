@@ -54,7 +54,7 @@ fn rule() -> String {
         "**The rule.** A ratio is ours to one rival's of the same round. Of the ratios of all rounds the \
          table has the median, and in brackets the interval from the k-th smallest to the k-th largest in \
          which the true median lies with at least {:.0} % (5 to 7 rounds: all of them; 8 to 10: without \
-         the outermost; 3 rounds are sure to 75 % only), never taken as narrower than {:.0} % to either \
+         the outermost; 3 rounds are sure to 75 % only, and fewer decide nothing), never taken as narrower than {:.0} % to either \
          side, as that is what one program differs by from run to run. **met**: all of the interval \
          reaches the target; **not met**: none of it does; **within noise**: the target lies inside, \
          and another run may come out on either side. \"At or above\" is reached from {:.2} on. Shown is \

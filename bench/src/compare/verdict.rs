@@ -15,12 +15,15 @@ use super::{Rule, Target};
 /// "at or above" is met by what is as good as equal.
 pub const RESOLUTION: f64 = 0.02;
 
+/// Fewer rounds tell nothing about how they vary.
+pub const FEWEST: usize = 3;
+
 /// How a target came out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum State {
     /// On all of the interval.
     Met,
-    /// The interval has the target in it.
+    /// The interval has the target in it, or there are not [`FEWEST`] rounds.
     WithinNoise,
     /// On none of the interval.
     NotMet,
@@ -54,6 +57,7 @@ impl Rule {
 
     fn state(self, interval: Interval) -> State {
         match (self.reaches(interval.low), self.reaches(interval.high)) {
+            _ if interval.rounds < FEWEST => State::WithinNoise,
             (true, true) => State::Met,
             (false, false) => State::NotMet,
             _ => State::WithinNoise,
@@ -214,6 +218,7 @@ mod tests {
         assert_eq!(state(&[1.0, 1.0, 1.0, 1.0, 1.1], Rule::AtMost(1.02)), State::WithinNoise);
         assert_eq!(state(&[1.06; 5], Rule::AtMost(1.02)), State::NotMet);
         assert_eq!(state(&[4.0; 5], Rule::Below(5.0)), State::Met);
+        assert_eq!(state(&[4.0; 2], Rule::Below(5.0)), State::WithinNoise);
     }
 
     #[test]
