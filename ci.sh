@@ -18,7 +18,7 @@ skip() { echo "SKIPPED ci.sh: $1" | tee -a "$skips"; }
 # The packages the steps call, by the command that shows they are there.
 install_tools() {
   local want=()
-  for pair in ip:iproute2 tshark:tshark clang:clang llvm-objdump:llvm strace:strace valgrind:valgrind objdump:binutils setpriv:util-linux raw_ethernet_bw:perftest; do
+  for pair in ip:iproute2 tshark:tshark clang:clang llvm-objdump:llvm strace:strace valgrind:valgrind objdump:binutils setpriv:util-linux raw_ethernet_bw:perftest mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs; do
     command -v "${pair%%:*}" >/dev/null || want+=("${pair#*:}")
   done
   # For the guest: what makes the machine, and what goes into it.
