@@ -163,6 +163,10 @@ impl Preloaded {
     ///
     /// [`ErrorKind::BadLength`]: beyond the loaded frame. [`ErrorKind::BadArgument`]: no such
     /// slot, or it is in flight.
+    #[cfg_attr(
+        not(feature = "efvi"),
+        expect(unused_variables, reason = "only ef_vi takes frames out")
+    )]
     pub fn patch(&mut self, slot: usize, offset: usize, bytes: &[u8]) -> Result<(), Error> {
         const OP: &str = "patch";
         let state = self.idle(slot, OP)?;
@@ -283,6 +287,10 @@ impl Preloaded {
     }
 
     /// Takes a frame out of the card again.
+    #[cfg_attr(
+        not(feature = "efvi"),
+        expect(unused_variables, reason = "only ef_vi takes frames out")
+    )]
     fn withdraw(&mut self, slot: usize, state: State) -> Result<(), Error> {
         #[cfg(feature = "efvi")]
         if let (Way::Efvi(tx), State::Armed | State::Stale) = (&mut self.way, state) {
