@@ -8,6 +8,8 @@ mod hlog;
 mod out;
 mod record;
 mod report;
+mod stamp;
+mod tally;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -32,10 +34,11 @@ use crate::setting::{Setting, interface_of};
 use crate::signals::Interrupt;
 use crate::threads::{check_cpu, join, spawn};
 
-use client::{Client, Plan, Shared};
+use client::{Client, Plan};
 use out::{Out, Slots};
 use record::Record;
 use report::{Live, Summary};
+use tally::Shared;
 
 const TICK: Duration = Duration::from_millis(20);
 /// Round trips between the two threads.

@@ -2,19 +2,19 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use linerate::clock::now_ns;
 use linerate::loops::StrategyKind;
-use linerate::{
-    AnyRx, Error, ErrorKind, FrameRx, FrameTx, NO_TS, RxFlags, RxFrame, TxStats, wait_readable,
-};
+use linerate::{AnyRx, Error, ErrorKind, FrameRx, FrameTx, RxFrame, wait_readable};
 use rtrb::Producer;
 
 use super::DEFAULT_COUNT;
 use super::out::Out;
 use super::record::{Sample, UNKNOWN};
+use super::stamp::{Stamp, Torn};
+use super::tally::{Ended, Shared, Stray, Tally};
 use crate::args::PingArgs;
 use crate::failure::Failure;
 use crate::meeting::may_pass;
@@ -31,49 +31,6 @@ const STAMP_PATIENCE_NS: u64 = 2_000_000;
 const BURST: usize = 32;
 /// Looks for an answer without looking at the clock, where nothing else is to be done.
 const LOOKS: usize = 32;
-
-/// What the main thread sees and says.
-#[derive(Debug, Default)]
-pub(crate) struct Shared {
-    /// End early.
-    pub(crate) stop: AtomicBool,
-    pub(crate) sent: AtomicU64,
-    pub(crate) answered: AtomicU64,
-    pub(crate) lost: AtomicU64,
-}
-
-/// What became of the frames of one size, without those of the warm-up.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Tally {
-    pub(crate) sent: u64,
-    pub(crate) answered: u64,
-    /// No answer in time.
-    pub(crate) lost: u64,
-}
-
-/// Frames that came but answer nothing.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Stray {
-    /// Answers to frames that had been given up.
-    pub(crate) late: u64,
-    /// Second answers.
-    pub(crate) duplicates: u64,
-    /// Not as they were sent.
-    pub(crate) damaged: u64,
-    /// Not ours.
-    pub(crate) foreign: u64,
-    /// Answers that count, but whose stamps are of a clock that was set meanwhile.
-    pub(crate) torn: u64,
-}
-
-/// How it ended.
-#[derive(Debug)]
-pub(crate) struct Ended {
-    pub(crate) tallies: Vec<Tally>,
-    pub(crate) stray: Stray,
-    pub(crate) queue: TxStats,
-    pub(crate) failure: Option<Failure>,
-}
 
 /// What to do.
 #[derive(Debug)]
@@ -119,35 +76,6 @@ struct Pending {
     answer: Option<(u64, Stamp)>,
     left: Stamp,
 }
-
-/// A stamp, and whether the card took it. ns 0: none.
-#[derive(Debug, Clone, Copy, Default)]
-struct Stamp {
-    ns: u64,
-    hardware: bool,
-}
-
-impl Stamp {
-    fn new(ts_ns: u64, flags: RxFlags) -> Self {
-        let ns = if ts_ns == NO_TS { 0 } else { ts_ns };
-        Self { ns, hardware: flags.contains(RxFlags::TS_HW) }
-    }
-
-    /// From `left` to this one, both taken within `service_ns`, which was measured by a clock that
-    /// nobody sets. `None`: they cannot be compared.
-    fn since(self, left: Self, service_ns: u64) -> Option<Result<u64, Torn>> {
-        if self.ns == 0 || left.ns == 0 || self.hardware != left.hardware {
-            return None;
-        }
-        // No card's clock runs as much faster than the system's.
-        let most = service_ns + service_ns / 64 + 1_000;
-        Some(self.ns.checked_sub(left.ns).filter(|apart| *apart <= most).ok_or(Torn))
-    }
-}
-
-/// The clock behind two stamps was set between them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Torn;
 
 /// The queues and the frames that are out.
 #[derive(Debug)]
@@ -515,23 +443,5 @@ fn take(
         }
         None if ahead > u32::MAX / 2 => stray.late += 1,
         None => stray.foreign += 1,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn stamps_of_a_clock_that_was_set_between_them_are_no_round_trip() {
-        let at = |ns| Stamp { ns, hardware: true };
-        let (t, hour) = (1_790_000_000_000_000_000, 3_600_000_000_000);
-        assert_eq!(at(t + 9_000).since(at(t), 9_500), Some(Ok(9_000)));
-        // The card's clock is a little fast.
-        assert_eq!(at(t + 640_900).since(at(t), 640_000), Some(Ok(640_900)));
-        assert_eq!(at(t + hour).since(at(t), 9_500), Some(Err(Torn)));
-        assert_eq!(at(t - hour).since(at(t), 9_500), Some(Err(Torn)));
-        assert_eq!(at(t).since(at(0), 9_500), None);
-        assert_eq!(at(t).since(Stamp { ns: t, hardware: false }, 9_500), None);
     }
 }

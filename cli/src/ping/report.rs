@@ -8,8 +8,8 @@ use hdrhistogram::Histogram;
 use linerate::TxStats;
 use serde::Serialize;
 
-use super::client::{Shared, Stray, Tally};
 use super::record::Record;
+use super::tally::{Shared, Stray, Tally};
 use crate::args::PingArgs;
 use crate::failure::Failure;
 use crate::format::{count, per_second, plural, pps};
