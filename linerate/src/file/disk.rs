@@ -274,12 +274,15 @@ fn write_some(
     bytes: &[u8],
     mut write: impl FnMut(&[u8], usize) -> io::Result<usize>,
 ) -> (usize, io::Result<()>) {
-    let mut sent = 0;
+    let (mut sent, mut most) = (0, usize::MAX);
     while sent < bytes.len() {
-        match write(&bytes[sent..], sent) {
+        let request = most.min(bytes.len() - sent);
+        match write(&bytes[sent..sent + request], sent) {
             Ok(0) => return (sent, Err(ErrorKind::WriteZero.into())),
             Ok(n) => sent += n,
             Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            // XFS takes nothing of a request when it cannot take up to 4 MiB of it.
+            Err(e) if e.kind() == ErrorKind::StorageFull && request > ALIGN => most = request / 2,
             Err(e) => return (sent, Err(e)),
         }
     }
@@ -398,5 +401,21 @@ mod tests {
         blocks.begin(capture.bytes() + 4);
         assert_eq!(capture.append(&mut blocks).unwrap_err().kind(), ErrorKind::InvalidInput);
         std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn a_request_that_is_too_long_for_the_room_is_halved() {
+        let room = 3 * ALIGN + 10;
+        let mut taken = 0;
+        let (sent, result) = write_some(&vec![0; 16 * ALIGN], |bytes, at| {
+            assert_eq!(at, taken);
+            if bytes.len() > (room - taken).next_multiple_of(ALIGN) || taken == room {
+                return Err(ErrorKind::StorageFull.into());
+            }
+            taken += bytes.len().min(room - taken);
+            Ok(bytes.len().min(room - at))
+        });
+        assert_eq!((sent, taken), (room, room));
+        assert_eq!(result.unwrap_err().kind(), ErrorKind::StorageFull);
     }
 }
