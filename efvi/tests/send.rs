@@ -4,16 +4,10 @@
 
 mod bench;
 
-use bench::{Bench, frame, seq};
-use linerate_common::{BufTx, Clocked, ErrorKind, FrameRx, FrameTx, NO_TS, RxFlags, TxStamps};
+use bench::{Bench, drain, frame};
+use linerate_common::{BufTx, Clocked, ErrorKind, FrameTx, NO_TS, RxFlags, TxStamps};
 use linerate_efvi::{Path, Push, SendPath, open_tx};
 use linerate_sim::efvi::{Kind, Settings};
-
-fn arrived(rx: &mut impl FrameRx) -> Vec<u32> {
-    let mut got = Vec::new();
-    while rx.poll(64, |f| got.push(seq(f.bytes))).unwrap() > 0 {}
-    got
-}
 
 #[test]
 fn ctpio_sends_at_commit_and_tells_when_it_fell_back() {
@@ -27,7 +21,7 @@ fn ctpio_sends_at_commit_and_tells_when_it_fell_back() {
     }
     // No kick.
     bench.step();
-    assert_eq!(arrived(&mut rx), [0, 1, 2, 3, 4]);
+    assert_eq!(drain(&mut rx), [0, 1, 2, 3, 4]);
     let mut sent = Vec::new();
     assert_eq!(tx.reap_sent(|s| sent.push((s.seq, s.path))), 5);
     let (won, lost) = (Path::Ctpio, Path::Fallback);
@@ -48,10 +42,10 @@ fn dma_sends_a_group_at_kick() {
         assert!(tx.send(&frame(n, 100)).unwrap());
     }
     bench.step();
-    assert_eq!(arrived(&mut rx), [0; 0]);
+    assert_eq!(drain(&mut rx), [0; 0]);
     tx.kick().unwrap();
     bench.step();
-    assert_eq!(arrived(&mut rx), (0..10).collect::<Vec<_>>());
+    assert_eq!(drain(&mut rx), (0..10).collect::<Vec<_>>());
     assert_eq!((tx.reap(), tx.paths().dma), (10, 10));
     drop((rx, tx));
     bench.is_empty();
@@ -70,14 +64,14 @@ fn pio_takes_what_fits_and_leaves_the_rest_to_dma_in_order() {
     }
     tx.kick().unwrap();
     bench.step();
-    assert_eq!(arrived(&mut rx), (0..12).collect::<Vec<_>>());
+    assert_eq!(drain(&mut rx), (0..12).collect::<Vec<_>>());
     assert_eq!(tx.reap(), 12);
     assert_eq!((tx.paths().pio, tx.paths().dma), (8, 4));
     // Slots are free again, and not before.
     assert!(tx.send(&frame(12, 100)).unwrap());
     bench.step();
     tx.reap();
-    assert_eq!((arrived(&mut rx), tx.paths().pio), (vec![12], 9));
+    assert_eq!((drain(&mut rx), tx.paths().pio), (vec![12], 9));
     drop((rx, tx));
     bench.is_empty();
 }
@@ -98,7 +92,7 @@ fn late_completions_make_back_pressure_and_no_loss() {
         assert_eq!(sent, if kind == Kind::Ring { 63 } else { 32 });
         assert_eq!(tx.room(), 0);
         bench.step();
-        assert_eq!(arrived(&mut rx).len(), sent as usize);
+        assert_eq!(drain(&mut rx).len(), sent as usize);
         assert_eq!((tx.reap(), tx.room()), (0, 0));
         bench.a.hold_completions(false);
         bench.step();
@@ -128,7 +122,7 @@ fn a_send_error_fails_what_was_under_way_and_the_queue_goes_on() {
         bench.step();
         tx.reap();
     }
-    assert_eq!(arrived(&mut rx), (5..200).collect::<Vec<_>>());
+    assert_eq!(drain(&mut rx), (5..200).collect::<Vec<_>>());
     assert_eq!((tx.stats().failed, tx.stats().completed), (5, 195));
     drop((rx, tx));
     bench.is_empty();
@@ -150,7 +144,7 @@ fn a_lost_send_queue_says_so_and_can_be_rebuilt() {
     let mut tx = tx.rebuild().unwrap();
     assert!(tx.send(&frame(1, 100)).unwrap());
     bench.step();
-    assert_eq!(arrived(&mut rx), [1]);
+    assert_eq!(drain(&mut rx), [1]);
     drop((rx, tx));
     bench.is_empty();
 }
@@ -203,7 +197,7 @@ fn warming_sends_nothing_and_breaks_nothing() {
         assert!(tx.send(&frame(1, 100)).unwrap());
         tx.kick().unwrap();
         bench.step();
-        assert_eq!(arrived(&mut rx), [0, 1]);
+        assert_eq!(drain(&mut rx), [0, 1]);
         assert_eq!((tx.reap(), tx.stats().frames, tx.stats().queue_full), (2, 2, 0));
         drop((rx, tx));
         bench.is_empty();
@@ -226,29 +220,29 @@ fn a_preloaded_frame_leaves_when_fired() {
     tx.kick().unwrap();
     bench.step();
     assert_eq!(tx.reap(), 5, "buffers are the host's again");
-    assert_eq!(arrived(&mut rx), [1]);
+    assert_eq!(drain(&mut rx), [1]);
     tx.fire(1).unwrap();
     assert_eq!(tx.preload(1, &frame(22, 100)), Ok(false), "still on its way");
     assert!(tx.discard(1).is_err(), "too late");
     bench.step();
-    assert_eq!(arrived(&mut rx), [20, 21]);
+    assert_eq!(drain(&mut rx), [20, 21]);
     tx.reap();
     // The slot can be loaded again, and others were not touched.
     assert_eq!(tx.preload(1, &frame(23, 100)), Ok(true));
     bench.step();
-    assert_eq!(arrived(&mut rx), [0; 0], "it is held again");
+    assert_eq!(drain(&mut rx), [0; 0], "it is held again");
     assert_eq!(tx.discard(0), Ok(true));
     tx.fire(2).unwrap();
     tx.fire(1).unwrap();
     bench.step();
-    let mut got = arrived(&mut rx);
+    let mut got = drain(&mut rx);
     got.sort_unstable();
     assert_eq!(got, [23, 30]);
     tx.reap();
     assert_eq!(tx.preload(0, &frame(11, 100)), Ok(true), "a discarded one is empty");
     tx.fire(0).unwrap();
     bench.step();
-    assert_eq!(arrived(&mut rx), [11]);
+    assert_eq!(drain(&mut rx), [11]);
     tx.reap();
     // What the card has not fetched cannot be thrown away: it would be held after all.
     assert_eq!(tx.preload(0, &frame(12, 100)), Ok(true));
@@ -259,7 +253,7 @@ fn a_preloaded_frame_leaves_when_fired() {
     assert_eq!(tx.preload(0, &frame(13, 100)), Ok(true));
     tx.fire(0).unwrap();
     bench.step();
-    assert_eq!(arrived(&mut rx), [13]);
+    assert_eq!(drain(&mut rx), [13]);
     tx.reap();
     // No room for more than the card's buffers hold.
     let loaded = (0..20).take_while(|_| tx.preload(0, &frame(40, 100)) == Ok(true)).count();

@@ -6,13 +6,16 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use linerate_common::pool::{Huge, Pool};
-use linerate_common::{FlowKind, FlowSpec, Steer};
+use linerate_common::{FlowKind, FlowSpec, FrameRx, FrameTx, Steer};
 use linerate_efvi::{EfviRx, EfviTx, Options, open_rx, open_tx};
 use linerate_sim::Plug;
 use linerate_sim::efvi::{Card, Kind, Settings, library};
 
 /// What the tests' frames are: an ethertype for local experiments.
 pub const FLOW: FlowSpec = FlowSpec::of(FlowKind::EtherType(0x88b5));
+
+/// Cards that fill posted buffers, and cards that give packet references.
+pub const KINDS: [Kind; 2] = [Kind::Ring, Kind::Shared];
 
 pub struct Bench {
     /// Sends.
@@ -101,6 +104,21 @@ pub fn seq(bytes: &[u8]) -> u32 {
     let seq = u32::from_le_bytes(bytes[14..18].try_into().unwrap());
     assert_eq!(bytes, frame(seq, bytes.len()), "frame {seq}");
     seq
+}
+
+/// Sends frames `from..to` of 100 B.
+pub fn send(tx: &mut impl FrameTx, from: u32, to: u32) {
+    for n in from..to {
+        until(|| tx.send(&frame(n, 100)).unwrap());
+    }
+    tx.kick().unwrap();
+}
+
+/// The numbers of the frames that wait.
+pub fn drain(rx: &mut impl FrameRx) -> Vec<u32> {
+    let mut got = Vec::new();
+    while rx.poll(64, |f| got.push(seq(f.bytes))).unwrap() > 0 {}
+    got
 }
 
 /// Waits for what must happen.
