@@ -1,143 +1,15 @@
-//! Files of every kind made here, then cut at every byte, bent and replaced by noise.
+//! Files of every kind, whole, cut at every byte, bent and replaced by noise.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
+mod files;
+
 use std::io::{Cursor, Read, Write as _};
 
-use linerate::adapter::FrameSink;
-use linerate::file::{FileErrorKind, FileRx, FileSink, InterfaceOptions, Reader, Writer};
-use linerate::{ClockDomain, Clocked, ErrorKind, FrameRx, NO_TS, RxFlags, RxFrame, RxMeta};
+use files::{Frame, Order, SECOND, frames, gzip, pcapng_frames, read};
+use linerate::file::{FileErrorKind, FileRx, Reader};
+use linerate::{ClockDomain, Clocked, ErrorKind, FrameRx, RxFlags};
 use proptest::prelude::*;
-
-/// One frame as it should come out: time, length on the wire, bytes.
-type Frame = (u64, u32, Vec<u8>);
-
-const SECOND: u64 = 1_790_000_000;
-
-fn frames() -> Vec<Frame> {
-    let times = [5_000, 4_000, 999_999_000];
-    let frame = |(i, ns): (usize, u64)| {
-        let len = 14 + 3 * i;
-        (SECOND * 1_000_000_000 + ns, (len + i) as u32, vec![i as u8 + 1; len])
-    };
-    times.into_iter().enumerate().map(frame).collect()
-}
-
-/// Writes integers in either byte order.
-#[derive(Clone, Copy)]
-struct Order {
-    big: bool,
-}
-
-impl Order {
-    fn u16(self, n: u16) -> [u8; 2] {
-        if self.big { n.to_be_bytes() } else { n.to_le_bytes() }
-    }
-
-    fn u32(self, n: u32) -> [u8; 4] {
-        if self.big { n.to_be_bytes() } else { n.to_le_bytes() }
-    }
-
-    fn classic(self, magic: u32, fraction_ns: u64) -> Vec<u8> {
-        let mut file = Vec::new();
-        file.extend(self.u32(magic));
-        file.extend([self.u16(2), self.u16(4)].concat());
-        file.extend([0, 0, 65_535, 1].map(|n| self.u32(n)).concat());
-        for (ns, wire_len, bytes) in frames() {
-            let fraction = (ns % 1_000_000_000 / fraction_ns) as u32;
-            let head = [SECOND as u32, fraction, bytes.len() as u32, wire_len];
-            file.extend(head.map(|n| self.u32(n)).concat());
-            file.extend(bytes);
-        }
-        file
-    }
-
-    fn block(self, kind: u32, body: &[u8]) -> Vec<u8> {
-        let mut body = body.to_vec();
-        body.resize(body.len().next_multiple_of(4), 0);
-        let len = self.u32(body.len() as u32 + 12);
-        [&self.u32(kind), &len, body.as_slice(), &len].concat()
-    }
-
-    fn section(self) -> Vec<u8> {
-        let words = [self.u32(0x1a2b_3c4d).to_vec(), self.u16(1).to_vec(), self.u16(0).to_vec()];
-        self.block(0x0a0d_0d0a, &[words.concat(), vec![0xff; 8]].concat())
-    }
-
-    fn option(self, code: u16, value: &[u8]) -> Vec<u8> {
-        let mut option = [self.u16(code), self.u16(value.len() as u16)].concat();
-        option.extend(value);
-        option.resize(option.len().next_multiple_of(4), 0);
-        option
-    }
-
-    fn interface(self, snap_len: u32, options: &[Vec<u8>]) -> Vec<u8> {
-        let head = [self.u16(1), self.u16(0)].concat();
-        self.block(1, &[head, self.u32(snap_len).to_vec(), options.concat(), vec![0; 4]].concat())
-    }
-
-    fn packet(self, kind: u32, interface: [u8; 4], ticks: u64, wire_len: u32, b: &[u8]) -> Vec<u8> {
-        let words = [(ticks >> 32) as u32, ticks as u32, b.len() as u32, wire_len];
-        let head = [interface.to_vec(), words.map(|n| self.u32(n)).concat()].concat();
-        let mut body = [head, b.to_vec()].concat();
-        body.resize(body.len().next_multiple_of(4), 0);
-        // Direction: outbound.
-        body.extend([self.option(2, &self.u32(2)), vec![0; 4]].concat());
-        self.block(kind, &body)
-    }
-
-    /// Two sections; µs, ns, binary and offset clocks; enhanced, simple and obsolete packets;
-    /// a block of unknown type.
-    fn pcapng(self) -> Vec<u8> {
-        let f = frames();
-        let offset = self.option(14, &(SECOND as i64).to_ne_bytes_of(self));
-        let binary = self.interface(0, &[self.option(9, &[0x80 | 20]), offset]);
-        let micros = self.interface(20, &[self.option(2, b"us"), self.option(1, b"hello")]);
-        let nanos = self.interface(0, &[self.option(9, &[9])]);
-        [
-            self.section(),
-            micros,
-            nanos,
-            self.packet(6, self.u32(0), f[0].0 / 1000, f[0].1, &f[0].2),
-            self.block(0x0000_0bad, &[1; 13]),
-            self.packet(6, self.u32(1), f[1].0, f[1].1, &f[1].2),
-            self.section(),
-            binary,
-            self.packet(6, self.u32(0), 1 << 19, 14, &[7; 14]),
-            self.packet(
-                2,
-                [self.u16(0), self.u16(9)].concat().try_into().unwrap(),
-                0,
-                15,
-                &[8; 15],
-            ),
-            self.block(3, &[self.u32(13).to_vec(), vec![9; 13]].concat()),
-        ]
-        .concat()
-    }
-}
-
-trait BytesOf {
-    fn to_ne_bytes_of(self, order: Order) -> [u8; 8];
-}
-
-impl BytesOf for i64 {
-    fn to_ne_bytes_of(self, order: Order) -> [u8; 8] {
-        if order.big { self.to_be_bytes() } else { self.to_le_bytes() }
-    }
-}
-
-fn pcapng_frames() -> Vec<Frame> {
-    let f = frames();
-    let base = SECOND * 1_000_000_000;
-    vec![
-        f[0].clone(),
-        f[1].clone(),
-        (base + 500_000_000, 14, vec![7; 14]),
-        (base, 15, vec![8; 15]),
-        (NO_TS, 13, vec![9; 13]),
-    ]
-}
 
 /// Of compressed data that is damaged, all that comes before the damage is delivered.
 #[test]
@@ -196,31 +68,6 @@ fn members_of_a_gzip_follow_each_other() {
         frames += 1;
     }
     assert_eq!(frames, pcapng_frames().len());
-}
-
-fn gzip(file: &[u8]) -> Vec<u8> {
-    let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    gz.write_all(file).unwrap();
-    gz.finish().unwrap()
-}
-
-/// Every frame up to the end or the first error.
-fn read(file: impl Read + Send + 'static) -> (Vec<Frame>, Option<linerate::file::FileError>) {
-    let mut reader = match Reader::new(file) {
-        Ok(reader) => reader,
-        Err(e) => return (Vec::new(), Some(e)),
-    };
-    let mut frames = Vec::new();
-    loop {
-        match reader.next() {
-            Ok(Some(r)) => frames.push((r.info.ts_ns, r.info.wire_len, r.bytes.to_vec())),
-            Ok(None) => return (frames, None),
-            Err(e) => {
-                assert!(matches!(reader.next(), Ok(None)), "nothing comes after an error");
-                return (frames, Some(e));
-            }
-        }
-    }
 }
 
 fn every_kind() -> Vec<(&'static str, Vec<u8>, Vec<Frame>)> {
@@ -417,79 +264,6 @@ fn the_port_refuses_what_is_not_ethernet() {
     assert!(text.contains("link type 113"), "{text}");
 }
 
-/// Accepts so many bytes and then has no room.
-#[derive(Debug)]
-struct FullDisk(Vec<u8>, usize);
-
-impl std::io::Write for FullDisk {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let n = bytes.len().min(self.1 - self.0.len()).min(1000);
-        if n == 0 {
-            return Err(std::io::ErrorKind::StorageFull.into());
-        }
-        self.0.extend(&bytes[..n]);
-        Ok(n)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-#[test]
-fn a_full_disk_leaves_a_sound_file_and_an_exact_count() {
-    for room in [100, 5_000, 77_777, 300_001] {
-        let mut writer = Writer::new(FullDisk(Vec::new(), room), "test").unwrap();
-        let id = writer.add_interface(&InterfaceOptions::named("eth2")).unwrap();
-        let meta = RxMeta { ts_ns: 7, ..RxMeta::plain(61) };
-        let frame = RxFrame { bytes: &[3; 61], meta };
-        let mut result = Ok(());
-        while result.is_ok() {
-            result = writer.write(id, &frame);
-        }
-        assert_eq!(result.unwrap_err().kind(), std::io::ErrorKind::StorageFull);
-        assert!(writer.write(id, &frame).is_err(), "it stays failed");
-        let intact = writer.intact_bytes() as usize;
-        assert!(intact <= room && room - intact < 400);
-        let written = writer.frames_written();
-        assert!(writer.frames() > written);
-        let file = writer.get_ref().unwrap().0[..intact].to_vec();
-        if written > 0 {
-            let (frames, error) = read(Cursor::new(file));
-            assert!(error.is_none(), "{error:?}");
-            assert_eq!(frames.len() as u64, written);
-        }
-    }
-}
-
-#[test]
-fn a_tap_counts_what_its_file_could_not_take() {
-    let mut writer = Writer::new(FullDisk(Vec::new(), 300_000), "test").unwrap();
-    let id = writer.add_interface(&InterfaceOptions::named("eth2")).unwrap();
-    let mut sink = FileSink::new(writer, id);
-    let frame = RxFrame { bytes: &[3; 61], meta: RxMeta::plain(61) };
-    for _ in 0..20_000 {
-        sink.frame(&frame);
-    }
-    let written = sink.writer().frames_written();
-    assert!(written > 3000 && sink.error().is_some());
-    assert_eq!(sink.lost(), 20_000 - written);
-    assert!(sink.finish().is_err());
-}
-
-#[test]
-fn frames_without_a_time_come_back_without_one() {
-    let mut writer = Writer::new(Vec::new(), "test").unwrap();
-    let first = writer.add_interface(&InterfaceOptions::named("a")).unwrap();
-    let second = writer.add_interface(&InterfaceOptions::named("b")).unwrap();
-    let frame = RxFrame { bytes: &[1; 15], meta: RxMeta::plain(15) };
-    writer.write(first, &frame).unwrap();
-    writer.write(second, &frame).unwrap();
-    let (frames, error) = read(Cursor::new(writer.finish().unwrap()));
-    assert!(error.is_none());
-    assert_eq!(frames, [(NO_TS, 15, vec![1; 15]), (0, 15, vec![1; 15])]);
-}
-
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..Default::default() })]
 
@@ -512,29 +286,5 @@ proptest! {
         let magic = [0xa1b2_c3d4_u32, 0xd4c3_b2a1, 0x4d3c_b2a1, 0x0a0d_0d0a, 0x8b1f][magic];
         noise.splice(0..0, magic.to_le_bytes());
         let _ = read(Cursor::new(noise));
-    }
-
-    #[test]
-    fn what_is_written_is_read(
-        frames in prop::collection::vec((0..u64::MAX, 0..3000_u32, prop::collection::vec(any::<u8>(), 0..200), 0..3_u64), 0..40)
-    ) {
-        let mut writer = Writer::new(Vec::new(), "test").unwrap();
-        let id = writer.add_interface(&InterfaceOptions::named("eth2")).unwrap();
-        for (ts_ns, extra, bytes, lost) in &frames {
-            let flags = if extra % 2 == 0 { RxFlags::OUTGOING } else { RxFlags::TS_SW };
-            let wire_len = bytes.len() as u32 + extra;
-            let meta = RxMeta { ts_ns: *ts_ns, wire_len, flags, mark: 0 };
-            writer.write_after_loss(id, &RxFrame { bytes, meta }, *lost).unwrap();
-        }
-        let mut reader = Reader::new(Cursor::new(writer.finish().unwrap())).unwrap();
-        for (ts_ns, extra, bytes, lost) in &frames {
-            let record = reader.next().unwrap().unwrap();
-            prop_assert_eq!(record.bytes, bytes.as_slice());
-            prop_assert_eq!(record.info.ts_ns, *ts_ns);
-            prop_assert_eq!(record.info.wire_len, bytes.len() as u32 + extra);
-            prop_assert_eq!(record.info.drops_before, *lost);
-            prop_assert_eq!(record.info.epb_flags, if extra % 2 == 0 { 2 } else { 0 });
-        }
-        prop_assert!(reader.next().unwrap().is_none());
     }
 }
