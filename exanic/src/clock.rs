@@ -127,6 +127,8 @@ impl TickClock {
         self.emptied = now;
         self.floor = now.saturating_sub(error);
         self.certain = true;
+        // The clock may have been set back: what was stamped before is no bound any more.
+        self.last = 0;
     }
 
     /// Looks at the time before stamps are expanded.
@@ -359,6 +361,24 @@ mod tests {
         bench.clock.caught_up();
         let fresh = START + 2 * PERIOD + 7;
         assert_eq!(bench.clock.expand(fresh as u32), ticks_to_ns(fresh, hz));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_is_forgotten_once_the_ring_was_empty() {
+        let hz = 161_132_800;
+        let mut bench = bench(hz, START);
+        bench.clock.sync();
+        assert!(bench.clock.expand(START as u32).is_some());
+        // An hour back; the page moves again before a frame comes that waited for nothing.
+        let mut now = START - 3600 * hz;
+        bench.set(now);
+        bench.clock.caught_up();
+        for _ in 0..3 {
+            now += 1 << 31;
+            bench.set(now);
+            bench.clock.sync();
+            assert_eq!(bench.clock.expand(now as u32), ticks_to_ns(now, hz));
+        }
     }
 
     #[test]
