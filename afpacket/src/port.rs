@@ -1,6 +1,7 @@
 //! Opening a port: its sockets, rings and filters.
 
-use linerate_common::{ClockInfo, Error, ErrorKind, SetupError};
+use linerate_common::clock::PhcWatch;
+use linerate_common::{Error, ErrorKind, RxFlags, SetupError};
 
 use crate::blocks::{self, Blocks};
 use crate::decode::{Decoder, VLAN_ROOM};
@@ -12,7 +13,7 @@ use crate::map::Map;
 use crate::options::{Fanout, Options, Ring, Stamps};
 use crate::phc;
 use crate::rules::Rules;
-use crate::rx::{PacketRx, RxRing, hardware_flags};
+use crate::rx::{PacketRx, RxRing};
 use crate::sys::Socket;
 use crate::tx::PacketTx;
 
@@ -107,7 +108,7 @@ fn open_queues(interface: &str, options: &Options) -> Result<Port, SetupError> {
         // on a queue not yet there would otherwise be another one's for a while.
         for (socket, part) in parts {
             part.rules.attach(&socket)?;
-            rx.push(PacketRx::new(part.ring, part.decoder, socket, part.rules, part.clock));
+            rx.push(PacketRx::new(part.ring, part.decoder, socket, part.rules, part.phc));
         }
     }
     let tx = match options.transmit {
@@ -122,7 +123,7 @@ struct Part {
     ring: RxRing,
     decoder: Decoder,
     rules: Rules,
-    clock: ClockInfo,
+    phc: Option<PhcWatch>,
 }
 
 /// Sets a socket up to the point where only the bind and the filter are missing.
@@ -150,12 +151,9 @@ fn prepare(socket: &Socket, interface: &Interface, options: &Options) -> Result<
             socket.set_packet("PACKET_ADD_MEMBERSHIP", libc::PACKET_ADD_MEMBERSHIP, membership)?;
         }
     }
-    let (clock, hardware_ahead_ns) = match options.stamps {
-        Stamps::Kernel => (ClockInfo::KERNEL, 0),
-        Stamps::Hardware => {
-            let phc = phc::switch_on(socket, interface)?;
-            (phc.clock, phc.ahead_ns)
-        }
+    let phc = match options.stamps {
+        Stamps::Kernel => None,
+        Stamps::Hardware => Some(phc::switch_on(socket, interface)?),
     };
     let (ring, header) = open_ring(socket, options.ring)?;
     let decoder = Decoder {
@@ -164,11 +162,12 @@ fn prepare(socket: &Socket, interface: &Interface, options: &Options) -> Result<
         // Two VLAN tags more than the MTU counts are still one frame.
         max_frame: interface.max_frame().saturating_add(4),
         outgoing: options.outgoing,
-        hardware_ahead_ns,
-        hardware_flags: hardware_flags(&clock),
+        // What the watch says of the card's clock, if there is one.
+        hardware_ahead_ns: 0,
+        hardware_flags: RxFlags::TS_HW,
     };
     let rules = Rules::new(&options.flows, options.snaplen, options.outgoing)?;
-    Ok(Part { ring, decoder, rules, clock })
+    Ok(Part { ring, decoder, rules, phc })
 }
 
 fn open_ring(socket: &Socket, ring: Ring) -> Result<(RxRing, usize), SetupError> {

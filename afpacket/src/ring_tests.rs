@@ -1,14 +1,20 @@
 //! The rings over memory of our own: stamps that no veth gives, and headers that no kernel writes.
 
 use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant};
 
-use linerate_common::{RxFlags, RxFrame, RxMeta, RxStats};
+use linerate_common::clock::{PhcReading, PhcWatch};
+use linerate_common::{ClockDomain, Clocked, FrameRx, RxFlags, RxFrame, RxMeta, RxStats, Waitable};
 
 use crate::blocks::{self, Blocks};
 use crate::decode::{Decoder, Seen};
 use crate::frames::{self, Frames};
 use crate::ledger::Ledger;
 use crate::map::Map;
+use crate::rules::Rules;
+use crate::rx::{PacketRx, RxRing};
 use crate::sys::Socket;
 
 const BLOCK: usize = 4096;
@@ -182,4 +188,56 @@ fn stamps_and_flags_are_passed_on() {
     assert_eq!(long.flags, RxFlags::TS_SW | RxFlags::MERGED | RxFlags::TRUNCATED);
     let losing = decode(libc::TP_STATUS_LOSING, 60);
     assert_eq!(losing.flags, RxFlags::TS_SW | RxFlags::LOSS_BEFORE);
+}
+
+/// A frame that the card stamped with this second of its clock, as the queue shows it.
+fn stamped(rx: &mut PacketRx, slot: *mut u8, sec: u32) -> RxMeta {
+    // SAFETY: plain data; the slot is the kernel's, whom we play.
+    unsafe {
+        let mut h: libc::tpacket2_hdr = std::mem::zeroed();
+        h.tp_status = libc::TP_STATUS_USER | libc::TP_STATUS_TS_RAW_HARDWARE;
+        (h.tp_snaplen, h.tp_len, h.tp_mac, h.tp_sec) = (60, 60, 70, sec);
+        slot.cast::<libc::tpacket2_hdr>().write(h);
+    }
+    let mut meta = RxMeta::plain(0);
+    assert_eq!(rx.poll(1, |f| meta = f.meta).unwrap(), 1);
+    meta
+}
+
+#[test]
+fn a_card_that_is_moved_to_tai_is_followed() {
+    type Look = fn(&mut PacketRx);
+    let ways: [Look; 2] = [|rx| _ = rx.stats(), |rx| rx.arm().unwrap()];
+    for look in ways {
+        let ahead = Arc::new(AtomicI64::new(0));
+        let shown = Arc::clone(&ahead);
+        let read = move || Some(PhcReading { ahead_ns: shown.load(Ordering::Relaxed), tai_s: 37 });
+        let map = Map::anonymous(SLOT);
+        // SAFETY: within the map.
+        let slot = unsafe { map.at(0) };
+        let ring = RxRing::Frames(Frames::new(map, SLOT, 1));
+        let rules = Rules::new(&[], 1 << 18, true).unwrap();
+        let phc = PhcWatch::with(2, read);
+        let decoder = decoder(frames::HEADER);
+        let mut rx = PacketRx::new(ring, decoder, Socket::fake(), rules, Some(phc));
+        let utc = 1_790_000_000;
+        let before = stamped(&mut rx, slot, utc);
+        assert_eq!((before.ts_ns / 1_000_000_000, before.flags), (utc.into(), RxFlags::TS_HW));
+
+        ahead.store(37_000_000_000, Ordering::Relaxed);
+        let begun = Instant::now();
+        while rx.clock().domain == ClockDomain::Phc(2) {
+            assert!(begun.elapsed() < Duration::from_secs(60), "nobody looked");
+            look(&mut rx);
+        }
+        let moved = stamped(&mut rx, slot, utc + 37);
+        assert_eq!(moved.ts_ns / 1_000_000_000, utc.into());
+        assert_eq!(moved.flags, RxFlags::TS_HW | RxFlags::TS_UNSYNCED, "of either time, perhaps");
+        assert_eq!((rx.clock().domain, rx.clock().synced), (ClockDomain::PhcTai(2), Some(false)));
+        // The next look finds the same.
+        while rx.clock().synced.is_some() {
+            look(&mut rx);
+        }
+        assert_eq!(stamped(&mut rx, slot, utc + 37).flags, RxFlags::TS_HW);
+    }
 }

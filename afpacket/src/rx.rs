@@ -3,9 +3,10 @@
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
 
+use linerate_common::clock::{PhcScale, PhcWatch};
 use linerate_common::{
-    ClockInfo, Clocked, Error, FlowSpec, FrameRx, MAX_BURST, RuleId, RxFlags, RxFrame, RxMeta,
-    RxStats, SetupError, Steer, Waitable,
+    ClockInfo, Clocked, Error, FlowSpec, FrameRx, MAX_BURST, RuleId, RxFrame, RxMeta, RxStats,
+    SetupError, Steer, Waitable,
 };
 
 use crate::blocks::Blocks;
@@ -34,6 +35,10 @@ pub(crate) enum RxRing {
 ///   when it asks for [`stats`](FrameRx::stats) or [`arms`](Waitable::arm) a wait: from then on
 ///   `acquire` and `poll` on an empty ring give `LinkDown`, until the interface is up again and
 ///   frames come. `DeviceGone` stays.
+/// * **The card's clock.** With hardware stamps `stats` and `arm` look, once a second, whether the
+///   clock still tells the time that it told, UTC or TAI. When it has been moved, stamps follow from
+///   there on, and are flagged `TS_UNSYNCED` until the next look has found the same: until a look
+///   they are wrong by the difference. [`clock`](Clocked::clock) gives what the last look found.
 /// * **Merged frames.** What GRO put together before the kernel showed it here is flagged `MERGED`:
 ///   TCP segments, and whatever is longer than the interface's MTU allows. For the frames as they
 ///   were on the wire switch it off: `ethtool -K eth2 gro off lro off`.
@@ -45,7 +50,8 @@ pub struct PacketRx {
     window: Box<[(usize, Seen); MAX_BURST]>,
     open: usize,
     rules: Rules,
-    clock: ClockInfo,
+    /// Of the card's clock, where that gives the stamps.
+    phc: Option<PhcWatch>,
     /// Was the interface down when we last looked?
     is_down: bool,
 }
@@ -56,18 +62,34 @@ impl PacketRx {
         decoder: Decoder,
         socket: Socket,
         rules: Rules,
-        clock: ClockInfo,
+        phc: Option<PhcWatch>,
     ) -> Self {
         let blank = (0, Seen { at: 0, len: 0, meta: RxMeta::plain(0) });
-        Self {
+        let mut queue = Self {
             ring,
             decoder,
             ledger: Ledger { socket, stats: RxStats::default() },
             window: Box::new([blank; MAX_BURST]),
             open: 0,
             rules,
-            clock,
+            phc,
             is_down: false,
+        };
+        if let Some(scale) = queue.phc.as_ref().map(PhcWatch::scale) {
+            queue.stamp_by(scale);
+        }
+        queue
+    }
+
+    fn stamp_by(&mut self, scale: PhcScale) {
+        self.decoder.hardware_ahead_ns = scale.ahead_ns;
+        self.decoder.hardware_flags = scale.flags;
+    }
+
+    /// Looks whether the card's clock tells what it told, at most once a second.
+    fn look_at_the_clock(&mut self) {
+        if let Some(scale) = self.phc.as_mut().map(PhcWatch::look) {
+            self.stamp_by(scale);
         }
     }
 
@@ -146,6 +168,7 @@ impl FrameRx for PacketRx {
         self.ledger.collect_drops();
         // Noted in `is_down`; the next `acquire` that finds nothing reports it.
         let _ = self.check_link();
+        self.look_at_the_clock();
         self.ledger.stats
     }
 
@@ -173,7 +196,7 @@ impl FrameRx for PacketRx {
 
 impl Clocked for PacketRx {
     fn clock(&self) -> ClockInfo {
-        self.clock
+        self.phc.as_ref().map_or(ClockInfo::KERNEL, |phc| phc.scale().info)
     }
 }
 
@@ -183,8 +206,9 @@ impl Waitable for PacketRx {
     }
 
     /// The descriptor is readable as long as the ring holds frames: there is nothing to arm, and
-    /// the call only looks after the interface.
+    /// the call only looks after the interface and, once a second, after the card's clock.
     fn arm(&mut self) -> Result<(), Error> {
+        self.look_at_the_clock();
         self.check_link()
     }
 }
@@ -211,13 +235,5 @@ impl fmt::Debug for PacketRx {
             .field("rules", &self.rules.iter().len())
             .field("stats", &self.ledger.stats)
             .finish_non_exhaustive()
-    }
-}
-
-/// The flags of a stamp that the card took.
-pub(crate) fn hardware_flags(clock: &ClockInfo) -> RxFlags {
-    match clock.synced {
-        Some(false) => RxFlags::TS_HW | RxFlags::TS_UNSYNCED,
-        _ => RxFlags::TS_HW,
     }
 }

@@ -1,85 +1,139 @@
-//! From the card's clock to UTC.
+//! From the card's clock, and the kernel's, to UTC.
 
-use std::fs::File;
 use std::mem::MaybeUninit;
-use std::os::fd::AsRawFd;
 
-use linerate_common::clock::timespec_to_ns;
-use linerate_common::{ClockDomain, ClockInfo, RxFlags};
+use linerate_common::clock::{PhcScale, PhcWatch, timespec_to_ns};
+use linerate_common::{ClockInfo, RxFlags};
 
-const SECOND_NS: i128 = 1_000_000_000;
-/// A clock this near to UTC or TAI is taken to run on it. The two are 37 s apart.
-const NEAR_NS: i128 = 5 * SECOND_NS;
-/// What the kernel says is the distance of TAI to UTC when nobody told it; it is this since 2017.
-const USUAL_TAI_NS: i128 = 37 * SECOND_NS;
+const SECOND_NS: u64 = 1_000_000_000;
 
-/// A clock whose readings can be turned into ns since the UNIX epoch, UTC.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct HwClock {
-    pub(crate) info: ClockInfo,
-    /// Source and quality of its stamps.
-    pub(crate) flags: RxFlags,
-    ahead_ns: i64,
+/// Watches the card's PTP clock, where it can be read.
+pub(crate) fn watch(phc: u32) -> (PhcScale, Option<PhcWatch>) {
+    match PhcWatch::open(phc) {
+        Ok(watch) => (watch.scale(), Some(watch)),
+        // No access to /dev/ptpN: the stamps are the card's, and that is all we know.
+        Err(_) => (PhcScale::unknown(phc), None),
+    }
 }
 
-impl HwClock {
-    /// The card's PTP clock, compared with the kernel's as of now.
+/// A reading of the card's clock as UTC; `None` for one that is none.
+#[inline]
+pub(crate) fn to_utc(scale: PhcScale, reading: u64) -> Option<u64> {
+    if reading == 0 { None } else { reading.checked_sub(scale.ahead_ns) }
+}
+
+/// The clock behind transmit stamps.
+#[derive(Debug)]
+pub(crate) enum TxClock {
+    /// The card's.
+    Card(PhcScale, Option<PhcWatch>),
+    /// The kernel's, which stamps by `CLOCK_TAI`.
+    Kernel(KernelTai),
+}
+
+impl TxClock {
     pub(crate) fn of_phc(phc: u32) -> Self {
-        let now = read_phc(phc).zip(read(libc::CLOCK_REALTIME)).zip(read(libc::CLOCK_TAI));
-        Self::judge(phc, now.map(|((phc, utc), tai)| (phc, utc, tai)))
+        let (scale, watch) = watch(phc);
+        Self::Card(scale, watch)
     }
 
-    /// `now`: PTP clock, UTC and the kernel's TAI in ns.
-    fn judge(phc: u32, now: Option<(i128, i128, i128)>) -> Self {
-        let info = |domain, synced| ClockInfo { domain, synced, resolution_ns: 1 };
-        let unsynced = RxFlags::TS_HW | RxFlags::TS_UNSYNCED;
-        let Some((card, utc, tai)) = now else {
-            // No access to /dev/ptpN: the stamps are the card's, and that is all we know.
-            return Self { info: info(ClockDomain::Phc(phc), None), flags: unsynced, ahead_ns: 0 };
-        };
-        // The kernel's TAI equals its UTC until somebody (ptp4l, chrony) sets the offset.
-        let offset = if tai - utc > SECOND_NS { round_to_second(tai - utc) } else { USUAL_TAI_NS };
-        let flags = RxFlags::TS_HW;
-        if (card - utc).abs() < NEAR_NS {
-            Self { info: info(ClockDomain::Phc(phc), None), flags, ahead_ns: 0 }
-        } else if (card - utc - offset).abs() < NEAR_NS {
-            let ahead_ns = i64::try_from(offset).unwrap_or(0);
-            Self { info: info(ClockDomain::PhcTai(phc), None), flags, ahead_ns }
-        } else {
-            let info = info(ClockDomain::Phc(phc), Some(false));
-            Self { info, flags: unsynced, ahead_ns: 0 }
+    pub(crate) fn of_kernel() -> Self {
+        Self::Kernel(KernelTai::new(read_tai_and_utc))
+    }
+
+    pub(crate) fn info(&self) -> ClockInfo {
+        match self {
+            Self::Card(scale, _) => scale.info,
+            Self::Kernel(_) => ClockInfo::KERNEL,
         }
     }
 
-    /// The stamps that the kernel takes in software by `CLOCK_TAI`.
-    pub(crate) fn kernel_tai() -> Self {
-        let offset =
-            read(libc::CLOCK_TAI).zip(read(libc::CLOCK_REALTIME)).map_or(0, |(t, u)| t - u);
-        let ahead_ns = i64::try_from(round_to_second(offset)).unwrap_or(0);
-        Self { info: ClockInfo::KERNEL, flags: RxFlags::TS_SW, ahead_ns }
+    /// Looks whether a card's clock tells what it told, at most once a second. The kernel's shows
+    /// it by its stamps.
+    pub(crate) fn look(&mut self) {
+        if let Self::Card(scale, Some(watch)) = self {
+            *scale = watch.look();
+        }
     }
 
-    /// A reading of the clock as UTC; `None` for one that is none.
+    /// A stamp as UTC, and its flags; `None` where there is none.
+    pub(crate) fn utc_of(&mut self, reading: u64) -> Option<(u64, RxFlags)> {
+        match self {
+            Self::Card(scale, _) => Some((to_utc(*scale, reading)?, scale.flags)),
+            Self::Kernel(tai) => Some((tai.utc_of(reading)?, RxFlags::TS_SW)),
+        }
+    }
+}
+
+/// `CLOCK_TAI` and `CLOCK_REALTIME`, in ns.
+type ReadBoth = fn() -> Option<(u64, u64)>;
+
+/// How far the kernel's TAI is ahead of its UTC: nothing until somebody (ptp4l, chrony) tells it,
+/// which moves its stamps by whole seconds.
+///
+/// The stamps themselves show that: one that is no more than a second after the last reading of
+/// the clocks is as it was then, and any other has them read again. So a change is found with the
+/// first stamp behind it, forward by a second or more, or back behind the last reading; and later
+/// by a second at most where it is neither. The clocks are read without a system call.
+#[derive(Debug)]
+pub(crate) struct KernelTai {
+    read: ReadBoth,
+    ahead_ns: u64,
+    /// Stamps in this range need no look.
+    from: u64,
+    until: u64,
+}
+
+impl KernelTai {
+    fn new(read: ReadBoth) -> Self {
+        let mut clock = Self { read, ahead_ns: 0, from: 0, until: 0 };
+        if let Some((tai, utc)) = read() {
+            clock.ahead_ns = distance(tai, utc);
+            (clock.from, clock.until) = (tai, tai + SECOND_NS);
+        }
+        clock
+    }
+
     #[inline]
-    pub(crate) fn to_utc(self, reading: u64) -> Option<u64> {
+    fn utc_of(&mut self, reading: u64) -> Option<u64> {
         if reading == 0 {
             return None;
         }
-        reading.checked_add_signed(-self.ahead_ns)
+        if reading < self.from || reading >= self.until {
+            return self.look(reading);
+        }
+        reading.checked_sub(self.ahead_ns)
+    }
+
+    #[cold]
+    fn look(&mut self, reading: u64) -> Option<u64> {
+        let Some((tai, utc)) = (self.read)() else { return reading.checked_sub(self.ahead_ns) };
+        let new_ns = distance(tai, utc);
+        // A stamp from before a change may be read behind it. What was stamped has been: of the two
+        // times that it may mean, those in the future are out, and the later is the right one.
+        let by = |ahead_ns| reading.checked_sub(ahead_ns).filter(|ns| *ns <= utc);
+        let (old, new) = (by(self.ahead_ns), by(new_ns));
+        if new_ns != self.ahead_ns && old > new {
+            return old;
+        }
+        self.ahead_ns = new_ns;
+        (self.from, self.until) = (reading.min(tai), tai + SECOND_NS);
+        reading.checked_sub(new_ns)
     }
 }
 
-fn round_to_second(ns: i128) -> i128 {
-    (ns + SECOND_NS / 2).div_euclid(SECOND_NS) * SECOND_NS
+/// TAI is ahead of UTC by whole seconds; the two were read a moment apart.
+fn distance(tai: u64, utc: u64) -> u64 {
+    (tai.saturating_sub(utc) + SECOND_NS / 2) / SECOND_NS * SECOND_NS
 }
 
-fn read_phc(phc: u32) -> Option<i128> {
-    let file = File::open(format!("/dev/ptp{phc}")).ok()?;
-    // FD_TO_CLOCKID of linux/posix-timers.h.
-    read(!file.as_raw_fd() << 3 | 3)
+fn read_tai_and_utc() -> Option<(u64, u64)> {
+    let tai = read(libc::CLOCK_TAI)?;
+    // The later of the two: no stamp taken before is in its future.
+    Some((tai, read(libc::CLOCK_REALTIME)?))
 }
 
-fn read(clock: libc::clockid_t) -> Option<i128> {
+fn read(clock: libc::clockid_t) -> Option<u64> {
     let mut now = MaybeUninit::<libc::timespec>::uninit();
     // SAFETY: writes one timespec.
     if unsafe { libc::clock_gettime(clock, now.as_mut_ptr()) } != 0 {
@@ -87,38 +141,89 @@ fn read(clock: libc::clockid_t) -> Option<i128> {
     }
     // SAFETY: just written.
     let now = unsafe { now.assume_init() };
-    timespec_to_ns(now.tv_sec, now.tv_nsec).map(i128::from)
+    timespec_to_ns(now.tv_sec, now.tv_nsec)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
 
-    const NOW: i128 = 1_795_000_000 * SECOND_NS;
+    const NOW: u64 = 1_795_000_000 * SECOND_NS;
+
+    thread_local! {
+        static UTC: Cell<u64> = const { Cell::new(NOW) };
+        static AHEAD_S: Cell<u64> = const { Cell::new(0) };
+        static READINGS: Cell<u32> = const { Cell::new(0) };
+    }
+
+    fn played() -> Option<(u64, u64)> {
+        READINGS.set(READINGS.get() + 1);
+        Some((UTC.get() + AHEAD_S.get() * SECOND_NS, UTC.get()))
+    }
+
+    /// Some ms later.
+    fn later(ms: u64) {
+        UTC.set(UTC.get() + ms * 1_000_000);
+    }
+
+    /// A stamp that the kernel takes now.
+    fn stamp() -> u64 {
+        UTC.get() + AHEAD_S.get() * SECOND_NS
+    }
 
     #[test]
-    fn a_card_on_tai_is_brought_to_utc_with_or_without_the_kernels_offset() {
-        for kernel_tai in [NOW, NOW + 37 * SECOND_NS] {
-            let clock = HwClock::judge(3, Some((NOW + 37 * SECOND_NS + 900, NOW, kernel_tai)));
-            assert_eq!(clock.info.domain, ClockDomain::PhcTai(3));
-            assert_eq!(clock.to_utc(137_000_000_005), Some(100_000_000_005));
-            assert!(!clock.flags.contains(RxFlags::TS_UNSYNCED));
+    fn a_card_that_cannot_be_read_is_passed_on_and_flagged() {
+        let (scale, watch) = watch(123_456);
+        assert!(watch.is_none() && scale.flags.contains(RxFlags::TS_HW | RxFlags::TS_UNSYNCED));
+        assert_eq!((to_utc(scale, 42), to_utc(scale, 0)), (Some(42), None));
+    }
+
+    #[test]
+    fn a_kernel_that_is_told_the_offset_meanwhile_is_believed_with_the_first_stamp() {
+        let mut clock = KernelTai::new(played);
+        // With the last look a moment ago, and longer than a second.
+        for (ahead_s, ms) in [(37, 3), (38, 3), (0, 3), (37, 1500), (38, 1500), (0, 1500)] {
+            later(ms);
+            let (old, old_utc) = (stamp(), UTC.get());
+            later(1);
+            AHEAD_S.set(ahead_s);
+            let (new, new_utc) = (stamp(), UTC.get());
+            // Both are fetched together, in the order of sending.
+            later(1);
+            assert_eq!(clock.utc_of(old), Some(old_utc), "before {ahead_s}");
+            assert_eq!(clock.utc_of(new), Some(new_utc), "{ahead_s}");
         }
     }
 
     #[test]
-    fn a_card_on_utc_is_left_alone() {
-        let clock = HwClock::judge(0, Some((NOW - 1000, NOW, NOW)));
-        assert_eq!(clock.info.domain, ClockDomain::Phc(0));
-        assert_eq!(clock.to_utc(42), Some(42));
-        assert_eq!(clock.to_utc(0), None);
+    fn a_kernel_whose_offset_shrinks_by_a_second_is_believed_within_one() {
+        AHEAD_S.set(37);
+        let mut clock = KernelTai::new(played);
+        AHEAD_S.set(36);
+        // Nothing tells the first from stamps of a second ago.
+        later(2000);
+        assert_eq!(clock.utc_of(stamp()), Some(UTC.get()));
     }
 
     #[test]
-    fn a_card_that_counts_from_boot_is_called_unsynced() {
-        let clock = HwClock::judge(0, Some((5 * SECOND_NS, NOW, NOW)));
-        assert_eq!(clock.info.synced, Some(false));
-        assert!(clock.flags.contains(RxFlags::TS_HW | RxFlags::TS_UNSYNCED));
-        assert!(HwClock::judge(0, None).flags.contains(RxFlags::TS_UNSYNCED));
+    fn the_clocks_are_read_about_once_a_second() {
+        let mut clock = KernelTai::new(played);
+        let before = READINGS.get();
+        for _ in 0..10_000 {
+            later(1);
+            let (taken, utc) = (stamp(), UTC.get());
+            later(1);
+            assert_eq!(clock.utc_of(taken), Some(utc));
+        }
+        assert!((15..=25).contains(&(READINGS.get() - before)), "{}", READINGS.get() - before);
+        assert_eq!(clock.utc_of(0), None);
+    }
+
+    #[test]
+    fn the_kernels_own_clocks_can_be_read() {
+        let (tai, utc) = read_tai_and_utc().unwrap();
+        assert!(tai.abs_diff(utc) < 100 * SECOND_NS, "{tai} {utc}");
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use linerate_common::pool::{Numa, Pool};
 use linerate_common::{ErrorKind, FlowSpec, RuleId, SetupError};
 
-use crate::clock::HwClock;
+use crate::clock::{self, TxClock};
 use crate::interface::Interface;
 use crate::options::{Direction, Mode, Options, Queues, Stamps, Steering as Who};
 use crate::rx::{Stamping, XdpRx};
@@ -271,20 +271,25 @@ impl Setup<'_> {
         if let Some(rx) = rings.rx {
             let mut frames = port.pool.cache();
             frames.reserve(rings.fill.size() as usize)?;
+            let hardware = self.phc.filter(|_| self.has_hw_ts).map(clock::watch);
             let stamps = Stamping {
-                hardware: self.phc.filter(|_| self.has_hw_ts).map(HwClock::of_phc),
+                hardware: hardware.as_ref().map(|(scale, _)| *scale),
                 software: matches!(self.options.stamps, Stamps::Best | Stamps::Software),
             };
             let busy_poll = self.options.busy_poll.is_some();
             let (socket, shared) = (socket.clone(), self.shared.clone());
-            port.rx.push(XdpRx::new(socket, shared, frames, rx, rings.fill, stamps, busy_poll));
+            let mut rx = XdpRx::new(socket, shared, frames, rx, rings.fill, stamps, busy_poll);
+            if let Some((_, Some(phc))) = hardware {
+                rx.watch(phc);
+            }
+            port.rx.push(rx);
         }
         if let Some(tx) = rings.tx {
             let mut frames = port.pool.cache();
             frames.reserve(slots as usize)?;
             let stamps = self.options.tx_stamps.then(|| match self.phc {
-                Some(phc) if zero_copy => HwClock::of_phc(phc),
-                _ => HwClock::kernel_tai(),
+                Some(phc) if zero_copy => TxClock::of_phc(phc),
+                _ => TxClock::of_kernel(),
             });
             let shared = self.shared.clone();
             let max_len = self.mtu + ETHERNET;

@@ -13,6 +13,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use linerate_common::clock::PhcWatch;
 use linerate_common::pool::{FrameCache, Pool};
 use linerate_common::{
     Buf, BufRx, Error, ErrorKind, FrameRx, MAX_BURST, RxFrame, RxMeta, RxStats, Waitable,
@@ -38,7 +39,10 @@ use run::in_place;
 /// An interface that is deleted is an error ([`ErrorKind::DeviceGone`]) as soon as `arm` or `stats`
 /// has had a look: a spinning `poll` asks nobody. One that only goes down and comes up again needs
 /// nothing. Queues that are added under a port of all queues ([`ErrorKind::QueueLost`]) are noticed
-/// by `stats`, and by `arm` within a second.
+/// by `stats`, and by `arm` within a second. So is a card's clock that is moved between UTC and TAI:
+/// from there on stamps follow it, flagged `TS_UNSYNCED` until the next look has found the same, and
+/// [`clock`](linerate_common::Clocked::clock) says so; until a look they are wrong by the difference.
+/// **A reader that spins asks `stats` now and then (once a second), or learns of neither.**
 ///
 /// Frames that the kernel could not deliver are in [`stats`](FrameRx::stats):
 ///
@@ -72,6 +76,8 @@ pub struct XdpRx {
     /// All of these name the frame that the slot of the fill ring names in which it belongs.
     in_place: bool,
     stamps: Stamping,
+    /// Of the card's clock, where that gives the stamps and can be read.
+    phc: Option<PhcWatch>,
     busy_poll: bool,
     /// The interface was seen to be gone, or to have got more queues than the port has.
     trouble: Option<ErrorKind>,
@@ -123,6 +129,7 @@ impl XdpRx {
             open: 0,
             in_place: false,
             stamps,
+            phc: None,
             busy_poll,
             trouble: None,
             asked: Instant::now(),
@@ -132,8 +139,14 @@ impl XdpRx {
         queue
     }
 
+    /// Hardware stamps are by the clock that this watches.
+    pub(crate) fn watch(&mut self, phc: PhcWatch) {
+        self.stamps.hardware = Some(phc.scale());
+        self.phc = Some(phc);
+    }
+
     /// Frames may have metadata in front that begins with `cookie`.
-    #[cfg(fuzzing)]
+    #[cfg(any(all(test, not(loom)), fuzzing))]
     pub(crate) fn expect_meta(&mut self, cookie: u64) {
         self.view = View::new(self.frames.pool(), cookie);
     }
@@ -196,6 +209,13 @@ impl XdpRx {
     fn look_for_loss(&mut self) {
         if self.socket.has_lost_its_interface() {
             self.trouble = Some(ErrorKind::DeviceGone);
+        }
+    }
+
+    /// Looks whether the card's clock tells what it told, at most once a second.
+    fn look_at_the_clock(&mut self) {
+        if let Some(phc) = &mut self.phc {
+            self.stamps.hardware = Some(phc.look());
         }
     }
 
@@ -285,6 +305,7 @@ impl FrameRx for XdpRx {
 
     fn stats(&mut self) -> RxStats {
         self.look_for_trouble();
+        self.look_at_the_clock();
         let kernel = self.socket.statistics();
         self.stats.ring_full = kernel.rx_ring_full;
         if self.socket.is_zero_copy() {
@@ -363,8 +384,10 @@ impl Waitable for XdpRx {
 
     /// The socket is readable while its ring is not empty, and waiting on it wakes the driver:
     /// nothing to arm. One system call to see whether the interface is still there, and once a second
-    /// some more to see whether it has got queues that a port of all queues does not have.
+    /// some more to see whether it has got queues that a port of all queues does not have, and what
+    /// the card's clock tells.
     fn arm(&mut self) -> Result<(), Error> {
+        self.look_at_the_clock();
         if self.asked.elapsed() < ASK {
             self.look_for_loss();
         } else {

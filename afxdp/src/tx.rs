@@ -8,7 +8,7 @@ use linerate_common::{
     Buf, BufTx, ClockInfo, Clocked, Error, FrameTx, NO_TS, RxFlags, TxStamp, TxStamps, TxStats,
 };
 
-use crate::clock::HwClock;
+use crate::clock::TxClock;
 use crate::port::Shared;
 use crate::ring::{Consumer, Desc, Producer};
 use crate::socket::Socket;
@@ -58,7 +58,7 @@ impl XdpTx {
         tx: Producer<Desc>,
         completion: Consumer<u64>,
         max_len: usize,
-        stamps: Option<HwClock>,
+        stamps: Option<TxClock>,
     ) -> Self {
         let pool = frames.pool();
         let (base, headroom) = (pool.region().as_ptr(), pool.headroom());
@@ -265,6 +265,9 @@ impl FrameTx for XdpTx {
     }
 
     fn stats(&mut self) -> TxStats {
+        if let Some(log) = &mut self.stamps {
+            log.clock.look();
+        }
         self.stats.refused = self.socket.statistics().tx_invalid_descs;
         self.stats
     }
@@ -289,6 +292,9 @@ impl BufTx for XdpTx {
 /// With [`Options::tx_stamps`](crate::Options::tx_stamps). In zero-copy mode the card's time,
 /// where its driver gives it; in copy mode the kernel's, when it let go of the frame, flagged as
 /// software. Stamps that nobody fetches are kept for the last ring's worth of frames.
+///
+/// A card's clock that is moved between UTC and TAI is noticed by [`stats`](FrameTx::stats), once a
+/// second; the kernel's TAI that is told another distance to UTC, by the stamps themselves.
 impl TxStamps for XdpTx {
     fn reap_with(&mut self, f: &mut dyn FnMut(TxStamp)) -> usize {
         let back = self.reap();
@@ -301,7 +307,7 @@ impl TxStamps for XdpTx {
 
 impl Clocked for XdpTx {
     fn clock(&self) -> ClockInfo {
-        self.stamps.as_ref().map_or(ClockInfo::NONE, |log| log.clock.info)
+        self.stamps.as_ref().map_or(ClockInfo::NONE, |log| log.clock.info())
     }
 }
 
@@ -317,7 +323,7 @@ impl Drop for XdpTx {
 /// Brings completions, which carry a frame's place, back into the order of sending.
 #[derive(Debug)]
 struct StampLog {
-    clock: HwClock,
+    clock: TxClock,
     /// The number under which each frame of the pool was sent last.
     seq_of: Box<[u64]>,
     /// Stamps by number, modulo the ring's size: in flight, or the reading (0 for none).
@@ -327,7 +333,7 @@ struct StampLog {
 }
 
 impl StampLog {
-    fn new(clock: HwClock, frames: u32, slots: u32) -> Self {
+    fn new(clock: TxClock, frames: u32, slots: u32) -> Self {
         Self {
             clock,
             seq_of: vec![0; frames as usize].into_boxed_slice(),
@@ -363,12 +369,60 @@ impl StampLog {
         while self.next_shown < self.next_sent
             && let Some(reading) = self.done[self.place(self.next_shown)]
         {
-            let (ts_ns, flags) = match self.clock.to_utc(reading) {
-                Some(ts_ns) => (ts_ns, self.clock.flags),
-                None => (NO_TS, RxFlags::NONE),
-            };
+            let (ts_ns, flags) = self.clock.utc_of(reading).unwrap_or((NO_TS, RxFlags::NONE));
             f(TxStamp { seq: self.next_shown, ts_ns, flags });
             self.next_shown += 1;
         }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicI64, Ordering};
+    use std::time::{Duration, Instant};
+
+    use linerate_common::ClockDomain;
+    use linerate_common::clock::{PhcReading, PhcWatch};
+
+    use super::*;
+    use crate::played::Kernel;
+
+    #[test]
+    fn stamps_follow_a_card_that_is_moved_to_tai() {
+        const UTC_NS: u64 = 1_790_000_000_000_000_000;
+        let kernel = Kernel::new(64);
+        let (_rx, mut tx) = kernel.queue();
+        let ahead = Arc::new(AtomicI64::new(0));
+        let shown = Arc::clone(&ahead);
+        let read = move || Some(PhcReading { ahead_ns: shown.load(Ordering::Relaxed), tai_s: 37 });
+        let watch = PhcWatch::with(2, read);
+        let clock = TxClock::Card(watch.scale(), Some(watch));
+        tx.stamps = Some(Box::new(StampLog::new(clock, tx.pool().frames(), 64)));
+        // The stamp of a frame that the card sent, as the queue shows it.
+        let stamp = |tx: &mut XdpTx, reading: u64| {
+            let meta = TxMetadata { tx_timestamp: reading, ..TxMetadata::default() };
+            tx.reserve(60).unwrap();
+            let at = tx
+                .base
+                .wrapping_add((tx.frames.peek().unwrap() as usize) << tx.shift | tx.headroom);
+            tx.commit(60);
+            // SAFETY: in front of the frame, in the kernel's hands, which this is.
+            unsafe { at.sub(size_of::<TxMetadata>()).cast::<TxMetadata>().write_unaligned(meta) };
+            tx.tx.submit(std::mem::take(&mut tx.staged));
+            assert_eq!(kernel.send(), 1);
+            let mut seen = None;
+            tx.reap_with(&mut |stamp| seen = Some((stamp.ts_ns, stamp.flags)));
+            seen.unwrap()
+        };
+        assert_eq!(stamp(&mut tx, UTC_NS), (UTC_NS, RxFlags::TS_HW));
+        ahead.store(37_000_000_000, Ordering::Relaxed);
+        let begun = Instant::now();
+        while tx.clock().domain != ClockDomain::PhcTai(2) {
+            assert!(begun.elapsed() < Duration::from_secs(60), "nobody looked");
+            tx.stats();
+        }
+        let unsure = RxFlags::TS_HW | RxFlags::TS_UNSYNCED;
+        assert_eq!(stamp(&mut tx, UTC_NS + 37_000_000_000), (UTC_NS, unsure));
     }
 }

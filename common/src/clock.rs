@@ -4,10 +4,12 @@
 //! cycle counters and vendor encodings are resolved in the backend. What cannot be resolved is
 //! said here instead of being papered over.
 
+mod phc;
 mod steps;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+pub use phc::{PhcReading, PhcScale, PhcWatch};
 pub use steps::StepWatch;
 
 /// The clock behind a queue's timestamps.
@@ -49,7 +51,10 @@ impl ClockInfo {
 
 /// Capability: a queue that knows its clock.
 pub trait Clocked {
-    /// The clock behind the timestamps, as of now.
+    /// The clock behind the timestamps, as of now: for a PTP clock as of the last look at it,
+    /// which is part of [`stats`](crate::FrameRx::stats) and of
+    /// [`arm`](crate::Waitable::arm), once a second. A spinning queue that is never asked for its
+    /// counters does not learn that its card's clock was moved between UTC and TAI.
     fn clock(&self) -> ClockInfo;
 }
 

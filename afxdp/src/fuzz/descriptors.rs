@@ -4,10 +4,11 @@ use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, LazyLock};
 
+use linerate_common::clock::PhcScale;
 use linerate_common::pool::{Huge, Pool};
 use linerate_common::{BufRx, BufTx, FrameRx, FrameTx, TxStamps};
 
-use crate::clock::HwClock;
+use crate::clock::TxClock;
 use crate::played::{Ring, no_socket};
 use crate::port::Shared;
 use crate::ring::{Consumer, Desc, Producer};
@@ -52,13 +53,13 @@ pub fn descriptors(bytes: &[u8]) {
         cache.reserve(SLOTS).expect("enough frames");
         cache
     };
-    let stamps = Stamping { hardware: Some(HwClock::kernel_tai()), software: how & 1 != 0 };
+    let stamps = Stamping { hardware: Some(PhcScale::unknown(0)), software: how & 1 != 0 };
     let mut rx =
         XdpRx::new(socket.clone(), shared.clone(), cache(), rx_end, fill, stamps, how & 2 != 0);
     if how & 4 != 0 {
         rx.expect_meta(COOKIE);
     }
-    let clock = (how & 8 != 0).then(HwClock::kernel_tai);
+    let clock = (how & 8 != 0).then(TxClock::of_kernel);
     let mut tx = XdpTx::new(socket.clone(), shared, cache(), tx_end, done, 1514, clock);
     let (mut held, mut ids) = (Vec::new(), HashSet::new());
     for step in steps.chunks_exact(18) {

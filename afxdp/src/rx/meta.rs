@@ -1,16 +1,16 @@
 //! What a frame comes with: its time and its mark.
 
-use linerate_common::clock::now_ns;
+use linerate_common::clock::{PhcScale, now_ns};
 use linerate_common::{ClockInfo, Clocked, RxFlags, RxMeta};
 
 use super::XdpRx;
-use crate::clock::HwClock;
+use crate::clock::to_utc;
 use crate::view::View;
 
 /// Which stamps frames get.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Stamping {
-    pub(crate) hardware: Option<HwClock>,
+    pub(crate) hardware: Option<PhcScale>,
     pub(crate) software: bool,
 }
 
@@ -41,7 +41,7 @@ pub(super) fn meta_of(
         if let Some(found) = unsafe { view.take_meta(at) } {
             meta.mark = found.mark;
             if let Some(clock) = stamps.hardware.filter(|_| found.has_ts != 0)
-                && let Some(ts_ns) = clock.to_utc(found.ts_ns)
+                && let Some(ts_ns) = to_utc(clock, found.ts_ns)
             {
                 meta.ts_ns = ts_ns;
                 meta.flags |= clock.flags;

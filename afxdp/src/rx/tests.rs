@@ -1,11 +1,16 @@
 //! Frames in their places, and frames anywhere, from a kernel that is played.
 
 use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant};
 
-use linerate_common::{BufRx, FrameRx};
+use linerate_common::clock::{PhcReading, PhcWatch};
+use linerate_common::{BufRx, ClockDomain, Clocked, FrameRx, RxFlags, RxMeta, Waitable};
 
 use crate::played::Kernel;
 use crate::ring::Desc;
+use crate::steer::FrameMeta;
 use crate::sys::XDP_PKT_CONTD;
 
 use super::XdpRx;
@@ -143,4 +148,52 @@ fn after_a_panic_all_are_lent_again() {
     assert!(std::panic::catch_unwind(poll_once).is_err());
     assert_eq!(poll(&mut rx, 64), []);
     assert_eq!(lent(&kernel).len(), SLOTS as usize);
+}
+
+#[test]
+fn a_card_that_is_moved_to_tai_is_followed() {
+    const COOKIE: u64 = 0x1122_3344_5566_7788;
+    const UTC_NS: u64 = 1_790_000_000_000_000_000;
+    const AHEAD_NS: u64 = 37_000_000_000;
+    let kernel = Kernel::new(SLOTS);
+    let (mut rx, _tx) = kernel.queue();
+    let ahead = Arc::new(AtomicI64::new(0));
+    let shown = Arc::clone(&ahead);
+    let read = move || Some(PhcReading { ahead_ns: shown.load(Ordering::Relaxed), tai_s: 37 });
+    rx.watch(PhcWatch::with(2, read));
+    rx.expect_meta(COOKIE);
+    // A frame that the card stamped, as the queue shows it.
+    let stamped = |rx: &mut XdpRx, ts_ns: u64| {
+        let start = kernel.fill.take().unwrap();
+        kernel.bring_in(start, &[7; 60]);
+        let meta = FrameMeta { ts_ns, mark: 0, has_ts: 1, cookie: COOKIE };
+        let at = start as usize + crate::sys::XDP_PACKET_HEADROOM - size_of::<FrameMeta>();
+        // SAFETY: in front of the frame, in the kernel's hands, which this is.
+        unsafe { kernel.memory().add(at).cast::<FrameMeta>().write_unaligned(meta) };
+        let mut seen = RxMeta::plain(0);
+        assert_eq!(rx.poll(1, |frame| seen = frame.meta).unwrap(), 1);
+        (seen.ts_ns, seen.flags)
+    };
+    assert_eq!(stamped(&mut rx, UTC_NS), (UTC_NS, RxFlags::TS_HW));
+    // To TAI, which `stats` notices, and back to UTC, which `arm` does.
+    type Look = fn(&mut XdpRx);
+    let ways: [(Look, u64, ClockDomain); 2] = [
+        (|rx| _ = rx.stats(), AHEAD_NS, ClockDomain::PhcTai(2)),
+        (|rx| rx.arm().unwrap(), 0, ClockDomain::Phc(2)),
+    ];
+    for (look, now_ahead, domain) in ways {
+        ahead.store(now_ahead as i64, Ordering::Relaxed);
+        let begun = Instant::now();
+        while rx.clock().domain != domain {
+            assert!(begun.elapsed() < Duration::from_secs(60), "nobody looked");
+            look(&mut rx);
+        }
+        let unsure = RxFlags::TS_HW | RxFlags::TS_UNSYNCED;
+        assert_eq!(stamped(&mut rx, UTC_NS + now_ahead), (UTC_NS, unsure), "of either, perhaps");
+        assert_eq!(rx.clock().synced, Some(false));
+        while rx.clock().synced.is_some() {
+            look(&mut rx);
+        }
+        assert_eq!(stamped(&mut rx, UTC_NS + now_ahead), (UTC_NS, RxFlags::TS_HW));
+    }
 }
