@@ -228,6 +228,9 @@ fn frames_too_long_for_a_buffer_are_counted_not_mangled() {
         short == 3 && rx.stats().truncated >= 2
     });
     assert_eq!((rx.stats().truncated, rx.stats().no_buffer), (2, 0));
+    // The rule has counted all of their buffers.
+    let hits = rx.rules().unwrap()[0].hits;
+    assert_eq!((hits.frames, hits.bytes), (5, 3600 + 8000 + 3600 + 100 + 8900 + 5 * 42));
 }
 
 #[test]

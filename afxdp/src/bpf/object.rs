@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::OnceLock;
 
 use linerate_common::{ErrorKind, SetupError};
 use object::read::elf::ElfFile64;
@@ -10,7 +11,7 @@ use object::{
     Endianness, Object, ObjectSection, ObjectSymbol, RelocationFlags, RelocationTarget, SymbolIndex,
 };
 
-use super::btf::kernel_function;
+use super::btf::Btf;
 use super::map::{BPF_F_RDONLY_PROG, BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_ARRAY_OF_MAPS, Map, MapDef};
 use super::sys::{self, BPF_F_XDP_DEV_BOUND_ONLY, BPF_F_XDP_HAS_FRAGS, LoadError};
 
@@ -31,6 +32,9 @@ const NOT_SUPPORTED: u64 = 0xb7 | (-libc::EOPNOTSUPP as u32 as u64) << 32;
 const CALL_GET_BUFF_LEN: u64 = 0x85 | 188 << 32;
 const CALL_LOAD_BYTES: u64 = 0x85 | 189 << 32;
 const RETURN_ZERO: u64 = 0xb7;
+
+/// `struct xdp_buff` as the program reads it: where these members are, in bytes.
+const XDP_BUFF: ([&str; 3], [u32; 3]) = (["data", "data_end", "flags"], [0, 8, 52]);
 
 /// What the program is loaded for.
 #[derive(Debug, Clone, Copy, Default)]
@@ -64,6 +68,54 @@ impl Program {
 /// Creates the maps and loads the program. `inner` is what the maps in the array of maps look
 /// like.
 pub(crate) fn load(wanted: Wanted, inner: MapDef) -> Result<Program, SetupError> {
+    let mut kernel = Functions::of_kernel();
+    if wanted.hw_ts.is_none() {
+        // Even where it is never reached, a call to it takes a program bound to its interface.
+        kernel.rx_timestamp = None;
+    } else if kernel.rx_timestamp.is_none() {
+        return Err(SetupError::new(
+            ErrorKind::Unsupported,
+            "bpf(BPF_PROG_LOAD)",
+            "this kernel does not offer programs the card's receive time",
+        )
+        .remedy("use Linux 6.3 or newer with CONFIG_DEBUG_INFO_BTF, or software stamps"));
+    }
+    if kernel.cast.is_some() {
+        // Without CAP_PERFMON the verifier refuses it.
+        if let Ok(program) = load_with(wanted, inner, kernel) {
+            return Ok(program);
+        }
+    }
+    load_with(wanted, inner, Functions { cast: None, ..kernel })
+}
+
+/// Type ids of the kernel's functions that the program may call.
+#[derive(Debug, Clone, Copy)]
+struct Functions {
+    rx_timestamp: Option<u32>,
+    /// Where what it gives is laid out as the program thinks.
+    cast: Option<u32>,
+}
+
+impl Functions {
+    /// The kernel stays the same, and it takes some milliseconds to find out.
+    fn of_kernel() -> Self {
+        static FOUND: OnceLock<Functions> = OnceLock::new();
+        *FOUND.get_or_init(|| {
+            let btf = Btf::of_kernel();
+            let function = |name| btf.as_ref().and_then(|btf| btf.function(name));
+            let (members, offsets) = XDP_BUFF;
+            let as_expected = |btf: &Btf| btf.offsets("xdp_buff", members) == Some(offsets);
+            Self {
+                rx_timestamp: function("bpf_xdp_metadata_rx_timestamp"),
+                cast: function("bpf_cast_to_kern_ctx")
+                    .filter(|_| btf.as_ref().is_some_and(as_expected)),
+            }
+        })
+    }
+}
+
+fn load_with(wanted: Wanted, inner: MapDef, kernel: Functions) -> Result<Program, SetupError> {
     let elf = ElfFile64::<Endianness>::parse(OBJECT).map_err(|e| broken(e.to_string()))?;
     let section = |name: &'static str| {
         elf.section_by_name(name).ok_or_else(|| broken(format!("it has no section {name}")))
@@ -71,24 +123,18 @@ pub(crate) fn load(wanted: Wanted, inner: MapDef) -> Result<Program, SetupError>
     let data = |name| section(name)?.data().map_err(|e| broken(e.to_string()));
 
     let maps = create_maps(&elf, section("maps")?.index(), data("maps")?, inner)?;
-    let constants = freeze_constants(&elf, section(".rodata")?.index(), data(".rodata")?, wanted)?;
-    let hw_ts = match wanted.hw_ts {
-        Some(_) => Some(kernel_function("bpf_xdp_metadata_rx_timestamp").ok_or_else(|| {
-            SetupError::new(
-                ErrorKind::Unsupported,
-                "bpf(BPF_PROG_LOAD)",
-                "this kernel does not offer programs the card's receive time",
-            )
-            .remedy("use Linux 6.3 or newer with CONFIG_DEBUG_INFO_BTF, or software stamps")
-        })?),
-        None => None,
-    };
+    let values = [
+        ("meta_cookie", wanted.meta_cookie),
+        ("want_hw_ts", u64::from(wanted.hw_ts.is_some())),
+        ("knows_xdp_buff", u64::from(kernel.cast.is_some())),
+    ];
+    let constants = freeze_constants(&elf, section(".rodata")?.index(), data(".rodata")?, &values)?;
 
     let mut code: Vec<u64> = data("xdp")?
         .chunks_exact(8)
         .map(|insn| insn.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)))
         .collect();
-    let symbols = Symbols { elf: &elf, maps: &maps, constants: &constants, kfunc: hw_ts };
+    let symbols = Symbols { elf: &elf, maps: &maps, constants: &constants, kernel };
     for (offset, relocation) in section("xdp")?.relocations() {
         let RelocationTarget::Symbol(target) = relocation.target() else {
             return Err(broken("a relocation without a symbol"));
@@ -102,7 +148,7 @@ pub(crate) fn load(wanted: Wanted, inner: MapDef) -> Result<Program, SetupError>
 
     let license = CStr::from_bytes_until_nul(data("license")?).unwrap_or_default();
     let fd = load_program(&code, license, wanted.hw_ts)?;
-    Ok(Program { fd, maps, hw_ts: hw_ts.is_some() })
+    Ok(Program { fd, maps, hw_ts: wanted.hw_ts.is_some() })
 }
 
 /// The maps of the `maps` section, by name.
@@ -142,19 +188,17 @@ fn create_map(name: &str, def: MapDef, inner: Option<&Map>) -> Result<Map, Setup
     Map::create(name, def, inner).map_err(|errno| crate::error::bpf("bpf(BPF_MAP_CREATE)", errno))
 }
 
-/// The read-only data as a frozen map, with what is `wanted` in its constants.
+/// The read-only data as a frozen map, with these values of its constants.
 fn freeze_constants(
     elf: &ElfFile64<'_, Endianness>,
     section: object::SectionIndex,
     data: &[u8],
-    wanted: Wanted,
+    values: &[(&str, u64)],
 ) -> Result<Map, SetupError> {
     let mut bytes = data.to_vec();
     for symbol in elf.symbols().filter(|s| s.section_index() == Some(section)) {
-        let value = match symbol.name() {
-            Ok("meta_cookie") => wanted.meta_cookie,
-            Ok("want_hw_ts") => u64::from(wanted.hw_ts.is_some()),
-            _ => continue,
+        let Some((_, value)) = values.iter().find(|(name, _)| symbol.name() == Ok(*name)) else {
+            continue;
         };
         let at = symbol.address() as usize;
         let place = bytes.get_mut(at..at + 8).ok_or_else(|| broken("a constant is cut off"))?;
@@ -177,8 +221,7 @@ struct Symbols<'a> {
     elf: &'a ElfFile64<'static, Endianness>,
     maps: &'a HashMap<String, Map>,
     constants: &'a Map,
-    /// Type id of the function that the program calls, if it may.
-    kfunc: Option<u32>,
+    kernel: Functions,
 }
 
 impl Symbols<'_> {
@@ -206,10 +249,12 @@ impl Symbols<'_> {
                 *second = with(*second, 0, symbol.address() as u32);
             }
             (R_BPF_64_32, None) => {
-                *first = match self.kfunc {
-                    Some(type_id) => with(*first, PSEUDO_KFUNC_CALL, type_id),
-                    None => NOT_SUPPORTED,
-                }
+                let id = match name {
+                    "bpf_xdp_metadata_rx_timestamp" => self.kernel.rx_timestamp,
+                    "bpf_cast_to_kern_ctx" => self.kernel.cast,
+                    _ => return Err(broken(format!("it calls {name}"))),
+                };
+                *first = id.map_or(NOT_SUPPORTED, |id| with(*first, PSEUDO_KFUNC_CALL, id));
             }
             _ => return Err(broken(format!("relocation {r_type} of {name}"))),
         }
