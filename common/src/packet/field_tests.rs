@@ -4,7 +4,8 @@ use super::*;
 
 fn ipv4() -> Vec<u8> {
     let mut bytes = vec![
-        0x46, 0xb8, 0, 28, 0x12, 0x34, 0x21, 0x23, 0x40, 17, 0, 0, 10, 1, 2, 3, 239, 4, 5, 6, //
+        0x46, 0xb8, 0, 28, 0x12, 0x34, 0x21, 0x23, 0x40, 17, 0, 0, 10, 1, 2, 3, 239, 4, 5,
+        6, //
         0x94, 4, 0, 0, // router alert
         0xa1, 0xa2, 0xa3, 0xa4, // payload
         0xee, 0xee, 0xee, // padding
@@ -136,4 +137,51 @@ fn ethernet_fields() {
     for tpid in [TPID_8021Q, TPID_8021AD, TPID_QINQ_OLD] {
         assert!(is_vlan_tpid(tpid) && !is_vlan_tpid(tpid + 1));
     }
+}
+
+/// Worked out with 16-bit words, as the standard does it: that a sum over its own checksum is 0
+/// would also hold if there were none.
+#[test]
+fn udp_checksums_that_are_known() {
+    for (src, dst, payload, expected) in [
+        ("10.0.0.1:4000", "239.1.1.1:5000", &b"hi!"[..], 0x5943),
+        ("[fe80::1]:4000", "[ff02::1:2]:5000", b"hello", 0x9b52),
+    ] {
+        let t = UdpTemplate::new(src.parse().unwrap(), dst.parse().unwrap()).unwrap();
+        let mut buf = [0; 80];
+        let len = t.write(&mut buf, payload).unwrap();
+        let udp = &mut buf[len - payload.len() - 8..len];
+        assert_eq!(Udp::parse(udp).unwrap().checksum(), expected, "{src}");
+        udp[6..8].fill(0);
+        assert_eq!(transport_checksum(t.src().ip(), t.dst().ip(), IPPROTO_UDP, udp), expected);
+        udp[7] = 1; // a wrong one
+        assert_ne!(transport_checksum(t.src().ip(), t.dst().ip(), IPPROTO_UDP, udp), 0);
+    }
+}
+
+#[test]
+fn headers_are_read_as_far_as_the_bytes_go() {
+    let mut frame = vec![0x01, 0, 0x5e, 4, 5, 6, 2, 0, 0, 0, 0, 1, 0x08, 0x00];
+    frame.extend([0x45, 0, 0, 40, 0, 1, 0, 0, 9, 17, 0, 0, 10, 1, 2, 3, 239, 4, 5, 6]);
+    frame.extend([0x12, 0x34, 0x56, 0x78]);
+    let all = Headers::parse(&frame).unwrap();
+    let addresses = Some(([10, 1, 2, 3].into(), [239, 4, 5, 6].into()));
+    assert_eq!((all.dst_mac, all.vlan), ([0x01, 0, 0x5e, 4, 5, 6], None));
+    assert_eq!((all.ethertype, all.addresses), (Some(ETHERTYPE_IPV4), addresses));
+    assert_eq!((all.proto, all.ports), (Some(IPPROTO_UDP), Some((0x1234, 0x5678))));
+    // The IPv4 header to its last byte, and one less.
+    let ip = Headers::parse(&frame[..34]).unwrap();
+    assert_eq!((ip.addresses, ip.proto, ip.ports), (addresses, Some(IPPROTO_UDP), None));
+    let cut = Headers::parse(&frame[..33]).unwrap();
+    assert_eq!((cut.ethertype, cut.addresses, cut.proto), (Some(ETHERTYPE_IPV4), None, None));
+    // Only UDP and TCP have ports, and only where a datagram begins.
+    for (proto, fragment, ports) in
+        [(IPPROTO_TCP, 0, true), (2, 0, false), (IPPROTO_UDP, 1, false), (2, 1, false)]
+    {
+        frame[23] = proto;
+        frame[21] = fragment;
+        let headers = Headers::parse(&frame).unwrap();
+        assert_eq!((headers.proto, headers.ports.is_some()), (Some(proto), ports));
+    }
+    assert!(Headers::parse(&frame[..14]).is_some() && Headers::parse(&frame[..13]).is_none());
 }

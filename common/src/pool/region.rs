@@ -136,7 +136,8 @@ impl DmaRegion {
         let no_pages = |e: &std::io::Error| out_of_pages(e, len, page_size, options.numa.node());
         let rounded = len
             .checked_next_multiple_of(page_size.bytes())
-            .ok_or_else(|| SetupError::os("mmap", libc::ENOMEM))?;
+            .filter(|len| isize::try_from(*len).is_ok())
+            .ok_or_else(|| no_pages(&std::io::Error::from_raw_os_error(libc::ENOMEM)))?;
         let mut how = MmapOptions::new();
         how.len(rounded);
         if page_size != PageSize::FourKiB {

@@ -176,3 +176,14 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_flow_tells_its_group_and_its_only_sender() {
+    let group = "239.1.1.1".parse().unwrap();
+    assert_eq!(parse("239.1.1.1:5").multicast(), Some((group, None)));
+    let sender = Some("10.0.0.7".parse().unwrap());
+    assert_eq!(parse("vlan:7,10.0.0.7,239.1.1.1").multicast(), Some((group, sender)));
+    for text in ["all", "udp:10.0.0.1:5000", "mac:01:00:5e:01:01:ff"] {
+        assert_eq!(parse(text).multicast(), None, "{text}");
+    }
+}
