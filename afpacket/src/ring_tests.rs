@@ -200,7 +200,7 @@ fn stamped(rx: &mut PacketRx, slot: *mut u8, sec: u32) -> RxMeta {
         slot.cast::<libc::tpacket2_hdr>().write(h);
     }
     let mut meta = RxMeta::plain(0);
-    assert_eq!(rx.poll(1, |f| meta = f.meta).unwrap(), 1);
+    assert_eq!(rx.poll(1, |f| meta = f.meta), Ok(1));
     meta
 }
 

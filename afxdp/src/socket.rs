@@ -1,8 +1,9 @@
 //! An AF_XDP socket: created, registered, bound to one queue; closed before its frames go back.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::ptr::NonNull;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -26,14 +27,20 @@ const PGOFF_COMPLETION: u64 = 0x1_8000_0000;
 /// a lock that every change to any interface takes). So a port that is closed and opened again, or
 /// whose program has just ended, meets its own ghost.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// The same for a queue that this process itself has closed [lately](LATELY): then it is a ghost
-/// for sure.
-const PATIENCE_WITH_GHOSTS: Duration = Duration::from_secs(5);
-const LATELY: Duration = Duration::from_secs(10);
+/// The same for a queue of which this process itself has closed the last socket, and nobody here
+/// has had it since: then it is a ghost for sure. On a machine whose CPUs are all busy, and which
+/// makes and removes interfaces meanwhile, some lived for more than five seconds.
+const PATIENCE_WITH_GHOSTS: Duration = Duration::from_secs(30);
+/// The same where a card may still write into frames: they are kept for ever rather than waited for.
+const PATIENCE_OF_A_DROP: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// Interface, queue and time of sockets that this process closed lately.
-static CLOSED: Mutex<Vec<(u32, u32, Instant)>> = Mutex::new(Vec::new());
+/// A queue: network namespace, interface, number.
+type Place = (u64, u32, u32);
+
+/// Queues whose last socket this process has closed, and that nobody here has bound since; and when
+/// that was. After the patience with them they may be somebody else's.
+static GHOSTS: Mutex<Vec<(Place, Instant)>> = Mutex::new(Vec::new());
 
 /// What to open.
 #[derive(Debug, Clone)]
@@ -62,8 +69,7 @@ pub(crate) struct Socket {
     /// Of halves that are gone, with frames that the kernel may still write or read.
     frames: Mutex<Vec<FrameCache>>,
     _umem: Arc<Umem>,
-    ifindex: u32,
-    queue: u32,
+    place: Place,
     zero_copy: bool,
     need_wakeup: bool,
     shared: bool,
@@ -85,19 +91,35 @@ impl Socket {
         spec: &SocketSpec<'_>,
         zero_copy: bool,
     ) -> Result<(Arc<Self>, Rings), SetupError> {
+        let place = (namespace(), spec.ifindex, spec.queue);
+        let patience = if is_a_ghost(place) { PATIENCE_WITH_GHOSTS } else { PATIENCE };
+        Self::open_within(patience, place, spec, zero_copy)
+    }
+
+    fn open_within(
+        patience: Duration,
+        place: Place,
+        spec: &SocketSpec<'_>,
+        zero_copy: bool,
+    ) -> Result<(Arc<Self>, Rings), SetupError> {
         let umem = Umem::of(spec.pool, spec.tx_metadata)?;
-        let give_up = Instant::now() + patience(spec.ifindex, spec.queue);
+        let give_up = Instant::now() + patience;
         loop {
             let donor = umem.find(zero_copy, spec.need_wakeup);
             let result = match &donor {
                 // A driver may refuse to join although it could do the mode by itself.
-                Some(donor) => Self::open_once(spec, zero_copy, Some(donor), &umem).or_else(|e| {
-                    if is_busy(&e) { Err(e) } else { Self::open_once(spec, zero_copy, None, &umem) }
-                }),
-                None => Self::open_once(spec, zero_copy, None, &umem),
+                Some(donor) => {
+                    let joined = Self::open_once(spec, zero_copy, Some(donor), &umem, place);
+                    joined.or_else(|e| match is_busy(&e) {
+                        true => Err(e),
+                        false => Self::open_once(spec, zero_copy, None, &umem, place),
+                    })
+                }
+                None => Self::open_once(spec, zero_copy, None, &umem, place),
             };
             match result {
                 Ok((socket, rings)) => {
+                    lock_ghosts().retain(|(ghost, _)| *ghost != place);
                     let socket = Arc::new(socket);
                     umem.joined(&socket);
                     return Ok((socket, rings));
@@ -113,6 +135,7 @@ impl Socket {
         zero_copy: bool,
         donor: Option<&Arc<Socket>>,
         umem: &Arc<Umem>,
+        place: Place,
     ) -> Result<(Self, Rings), SetupError> {
         // SAFETY: no pointers.
         let raw = unsafe { libc::socket(libc::AF_XDP, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
@@ -195,8 +218,7 @@ impl Socket {
             fd: Some(owned),
             frames: Mutex::new(Vec::new()),
             _umem: umem.clone(),
-            ifindex: spec.ifindex,
-            queue: spec.queue,
+            place,
             zero_copy: options & sys::XDP_OPTIONS_ZEROCOPY != 0,
             need_wakeup: spec.need_wakeup,
             shared: donor.is_some(),
@@ -212,8 +234,7 @@ impl Socket {
             fd: Some(fd),
             frames: Mutex::new(Vec::new()),
             _umem: umem,
-            ifindex: 0,
-            queue: 0,
+            place: (0, 0, 0),
             zero_copy: false,
             need_wakeup: true,
             shared: false,
@@ -241,7 +262,7 @@ impl Socket {
     }
 
     pub(crate) fn queue(&self) -> u32 {
-        self.queue
+        self.place.2
     }
 
     /// The kernel's counters.
@@ -277,14 +298,14 @@ impl Drop for Socket {
     fn drop(&mut self) {
         self._mappings.clear();
         drop(self.fd.take());
-        let mut closed = CLOSED.lock().unwrap_or_else(PoisonError::into_inner);
-        closed.retain(|(.., when)| when.elapsed() < LATELY);
-        closed.push((self.ifindex, self.queue, Instant::now()));
-        drop(closed);
+        let mut ghosts = lock_ghosts();
+        ghosts.retain(|(_, when)| when.elapsed() < PATIENCE_WITH_GHOSTS);
+        ghosts.push((self.place, Instant::now()));
+        drop(ghosts);
         // In copy mode the kernel writes frames only while the socket lives, and waits for those
         // under way. In zero-copy mode the card goes on writing until a work item has taken the
         // buffers from it. Then the queue can be bound again, which is how we know.
-        if self.zero_copy && !queue_is_free(self.ifindex, self.queue) {
+        if self.zero_copy && !queue_is_free(self.place) {
             let frames =
                 std::mem::take(self.frames.get_mut().unwrap_or_else(PoisonError::into_inner));
             // Rather lose the memory than let a card write where somebody else reads.
@@ -294,13 +315,13 @@ impl Drop for Socket {
 }
 
 /// Waits until nobody has the queue any more, as seen by a socket of our own.
-fn queue_is_free(ifindex: u32, queue: u32) -> bool {
+fn queue_is_free(place: Place) -> bool {
     let pool = Pool::builder().frames(64).huge(Huge::Never).lock(false).build();
     let Ok(pool) = pool else { return false };
     let spec = SocketSpec {
         interface: "",
-        ifindex,
-        queue,
+        ifindex: place.1,
+        queue: place.2,
         pool: &pool,
         rx_slots: 64,
         tx_slots: 0,
@@ -308,15 +329,21 @@ fn queue_is_free(ifindex: u32, queue: u32) -> bool {
         busy_poll: None,
         tx_metadata: false,
     };
-    Socket::open(&spec, false).is_ok()
+    Socket::open_within(PATIENCE_OF_A_DROP, place, &spec, false).is_ok()
 }
 
-fn patience(ifindex: u32, queue: u32) -> Duration {
-    let mut closed = CLOSED.lock().unwrap_or_else(PoisonError::into_inner);
-    closed.retain(|(.., when)| when.elapsed() < LATELY);
-    // An interface of the same number in another network namespace only makes us wait in vain.
-    let ours = closed.iter().any(|(i, q, _)| (*i, *q) == (ifindex, queue));
-    if ours { PATIENCE_WITH_GHOSTS } else { PATIENCE }
+fn lock_ghosts() -> MutexGuard<'static, Vec<(Place, Instant)>> {
+    GHOSTS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn is_a_ghost(place: Place) -> bool {
+    let fresh = |when: &Instant| when.elapsed() < PATIENCE_WITH_GHOSTS;
+    lock_ghosts().iter().any(|(ghost, when)| *ghost == place && fresh(when))
+}
+
+/// The network namespace of this thread: numbers of interfaces are its own. 0 where nobody tells.
+fn namespace() -> u64 {
+    std::fs::metadata("/proc/thread-self/ns/net").map_or(0, |about| about.ino())
 }
 
 fn is_busy(e: &SetupError) -> bool {
@@ -415,4 +442,43 @@ fn map_ring(
     let start = NonNull::new(map.as_mut_ptr()).ok_or_else(bad)?;
     mappings.push(map);
     Ok(Mapped { start })
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use linerate_lab::lab_or_skip;
+
+    use super::*;
+    use crate::interface::Interface;
+
+    #[test]
+    fn a_queue_that_was_closed_is_a_ghosts_until_it_is_bound_again() {
+        let lab = lab_or_skip!();
+        let place = lab.in_a(|| {
+            let pool = Pool::builder().frames(64).huge(Huge::Never).lock(false).build().unwrap();
+            let ifindex = Interface::open("v0").unwrap().index();
+            let place = (namespace(), ifindex, 0);
+            let spec = SocketSpec {
+                interface: "v0",
+                ifindex,
+                queue: 0,
+                pool: &pool,
+                rx_slots: 64,
+                tx_slots: 0,
+                need_wakeup: false,
+                busy_poll: None,
+                tx_metadata: false,
+            };
+            for _ in 0..2 {
+                let socket = Socket::open(&spec, false).unwrap();
+                assert!(!is_a_ghost(place), "ours, and alive: there is nothing to wait for");
+                drop(socket);
+                assert!(is_a_ghost(place));
+            }
+            place
+        });
+        // The same number of an interface elsewhere.
+        let (_, ifindex, queue) = place;
+        assert!(!lab.in_b(|| is_a_ghost((namespace(), ifindex, queue))));
+    }
 }
