@@ -36,7 +36,10 @@
 //! | [`adaptive`](Strategy::adaptive) | spins for a while after the last frame, then sleeps | the same |
 //!
 //! While a loop spins it allocates nothing, logs nothing and makes no system call; what your
-//! handler and hook do is up to them. The first error of a queue ends the run with the queue's
+//! handler and hook do is up to them. So a queue of the kernel's cannot learn there that its
+//! interface is gone, went down or got more queues: break off the run from the hook once a second
+//! ([`Every`]) and ask [`stats`](crate::FrameRx::stats) of [`EventLoop::queues_mut`]. A loop that
+//! sleeps learns of it before it does. The first error of a queue ends the run with the queue's
 //! index. Nothing is lost by that: call [`EventLoop::run`] again to go on, and the turn resumes
 //! with the next queue.
 //!

@@ -87,7 +87,9 @@ pub trait FrameRx {
     fn release(&mut self);
 
     /// What the queue has delivered and lost since it was opened. Monotonic. May make a system
-    /// call: for once a second, not for every turn.
+    /// call: for once a second, not for every turn. Ask it so often even where you do not want the
+    /// numbers: on the kernel's backends `poll` and `acquire` ask nobody, and a reader that spins
+    /// learns of changes to its interface (gone, down, more queues, another clock) by this alone.
     fn stats(&mut self) -> RxStats;
 
     /// The queue as something to sleep on, where the backend can (ExaNIC cannot).

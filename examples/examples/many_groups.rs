@@ -68,6 +68,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             },
         )?;
         show(&frames, others);
+        // Asked once a second, also where the answer is not wanted: a queue that is polled and
+        // never asked does not learn that its interface is gone or has got more queues.
+        events.queues_mut().for_each(|(rx, _)| _ = rx.stats());
     }
     let (mut lost, mut by_queue) = (0, Vec::new());
     for (rx, count) in events.queues_mut() {

@@ -73,6 +73,8 @@ fn on_tick(n: u32, feed: &mut Port, orders: &mut Preloaded) -> Result<(), Box<dy
     }
     // Off the critical path: say so, and number the next order of that side.
     let Some((side, price, outcome, took)) = fired else { return Ok(()) };
+    // And ask the queues, which learn of changes to their interface by it alone.
+    feed.rx.iter_mut().for_each(|rx| _ = rx.stats());
     let went = if outcome? { "fired" } else { "was still busy" };
     let name = if side == BUY { "buy" } else { "sell" };
     println!("tick {n} at {price}: {name} {went}, {} ns", took.as_nanos());

@@ -46,10 +46,16 @@ impl<'a> Live<'a> {
         groups: &dyn Fn(&[GroupCount]) -> Vec<GroupLine>,
         out: &Output,
     ) {
+        let now = Instant::now();
         if !out.is_json() && !out.shows_live() && self.exporter.is_none() {
+            // Nobody looks, and the queues are asked all the same: one that is polled and never
+            // asked does not learn that it is not whole any more.
+            if now >= self.next {
+                desk.ask();
+                self.next = now + SECOND;
+            }
             return;
         }
-        let now = Instant::now();
         if !self.asked && now + NOTICE >= self.next {
             desk.ask();
             self.asked = true;

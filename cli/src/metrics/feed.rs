@@ -13,6 +13,11 @@ use crate::output::Output;
 
 /// How often a loop leaves its counters, and how often they go on the page.
 const EVERY: Duration = Duration::from_millis(200);
+/// How often where there is no page. Queues are asked all the same: one that is polled and never
+/// asked does not learn that its interface is gone, or that it got more queues.
+const EVERY_UNSEEN: Duration = Duration::from_secs(1);
+/// Turns of a loop between two looks at the clock, where there is no page.
+const TURNS: u32 = 256;
 
 /// What one port's queues have counted.
 #[derive(Debug, Clone, Default)]
@@ -56,7 +61,7 @@ pub(crate) struct Feed {
 }
 
 impl Feed {
-    /// For these ports. Without an address nothing is served, and loops leave nothing.
+    /// For these ports. Without an address nothing is served.
     pub(crate) fn start(
         address: Option<SocketAddr>,
         ports: &[&Identity],
@@ -69,8 +74,8 @@ impl Feed {
 
     /// For a loop that has counters.
     pub(crate) fn poster(&self) -> Poster {
-        let next = self.exporter.as_ref().map(|_| Instant::now());
-        Poster { board: Arc::clone(&self.board), next }
+        let is_seen = self.exporter.is_some();
+        Poster { board: Arc::clone(&self.board), is_seen, next: Instant::now(), turns: 0 }
     }
 
     /// Renews the page when it is time. To be called often.
@@ -91,31 +96,44 @@ impl Feed {
 #[derive(Debug)]
 pub(crate) struct Poster {
     board: Arc<Mutex<Vec<Counters>>>,
-    /// When the next are wanted; `None`: never.
-    next: Option<Instant>,
+    /// Does anybody read them?
+    is_seen: bool,
+    /// When the next are wanted.
+    next: Instant,
+    /// Until the next look at the clock.
+    turns: u32,
 }
 
 impl Poster {
-    /// Are counters wanted now? Costs nothing where they never are.
+    /// Are counters wanted now? To be asked each turn: costs a countdown where nobody reads them.
     #[inline]
-    pub(crate) fn is_due(&self) -> bool {
-        self.next.is_some_and(|next| Instant::now() >= next)
+    pub(crate) fn is_due(&mut self) -> bool {
+        if !self.is_seen {
+            if self.turns > 0 {
+                self.turns -= 1;
+                return false;
+            }
+            self.turns = TURNS;
+        }
+        Instant::now() >= self.next
     }
 
-    /// The same for a loop that will not ask again before this time.
+    /// The same for a loop that only sends and will not ask again before this time: never, where
+    /// nobody reads them.
     #[inline]
     pub(crate) fn is_due_before(&self, wake: Instant) -> bool {
-        self.next.is_some_and(|next| {
+        self.is_seen && {
             let now = Instant::now();
-            now >= next || wake > now + EVERY
-        })
+            now >= self.next || wake > now + EVERY
+        }
     }
 
     /// Leaves counters, by port; unless somebody is reading them this very moment.
     pub(crate) fn post(&mut self, write: impl FnOnce(&mut [Counters])) {
         if let Ok(mut board) = self.board.try_lock() {
             write(&mut board);
-            self.next = Some(Instant::now() + EVERY);
+            let every = if self.is_seen { EVERY } else { EVERY_UNSEEN };
+            self.next = Instant::now() + every;
         }
     }
 }
