@@ -21,6 +21,9 @@
 //! Back-pressure is not an error: `reserve` gives `None`, `send` gives `Ok(false)`, and the
 //! caller decides whether to drop, to spin on [`FrameTx::reap`], or to do something else.
 //!
+//! A queue that is dropped may take with it what has not left yet. Before the last queue goes,
+//! reap until [`completed`](TxStats::completed) and the losses add up to what was sent.
+//!
 //! # For backend authors
 //!
 //! * `commit` may already put the frame on the wire (CTPIO, ExaNIC): say so in the backend's docs.

@@ -54,7 +54,12 @@ fn trade(mut feed: Port, mut out: Port, ticks: u32) -> Result<(), Box<dyn Error>
     orders.load(BUY, &order(b'B')?)?;
     orders.load(SELL, &order(b'S')?)?;
     println!("{orders} slots, waiting {waits:?}", orders = orders.slots(), waits = orders.waits());
-    (0..ticks).try_for_each(|n| on_tick(n, &mut feed, orders))
+    (0..ticks).try_for_each(|n| on_tick(n, &mut feed, orders))?;
+    // What has not left when its port is dropped may never do.
+    while orders.stats().completed + orders.stats().lost() < u64::from(ticks) {
+        orders.reap()?;
+    }
+    Ok(())
 }
 
 /// Waits for one tick and fires.

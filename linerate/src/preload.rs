@@ -23,7 +23,8 @@ pub enum Waits {
 /// which.
 ///
 /// A slot keeps its frame: once it has left ([`reap`](Self::reap)), it can be fired again, patched
-/// or loaded anew. Slots are independent and fired in any order.
+/// or loaded anew. Slots are independent and fired in any order. When this is dropped, what was
+/// fired may not have left yet: [`stats`](Self::stats) tells how many frames completed.
 ///
 /// ```no_run
 /// # let order = [0_u8; 100];
