@@ -114,9 +114,9 @@ impl<T> From<RawRing<T>> for Parts {
 pub struct Kernel {
     pool: Pool,
     pub(crate) rx: RawRing<Desc>,
-    tx: RawRing<Desc>,
+    pub(crate) tx: RawRing<Desc>,
     pub(crate) fill: RawRing<u64>,
-    completion: RawRing<u64>,
+    pub(crate) completion: RawRing<u64>,
 }
 
 impl Kernel {
@@ -146,11 +146,8 @@ impl Kernel {
     /// It was asked for before.
     #[must_use]
     pub fn queue(&self) -> (XdpRx, XdpTx) {
-        let cache = || {
-            let mut cache = self.pool.cache();
-            cache.reserve(self.rx.size as usize).expect("one queue");
-            cache
-        };
+        let mut lent = self.pool.cache();
+        lent.reserve(self.rx.size as usize).expect("one queue");
         // SAFETY: the rings live for ever, and each has one owner.
         let (rx, fill, tx, completion) = unsafe {
             (
@@ -162,8 +159,9 @@ impl Kernel {
         };
         let (socket, shared) = (no_socket(&self.pool), Arc::new(Shared::without_steering()));
         let stamps = Stamping { hardware: None, software: false };
-        let rx = XdpRx::new(socket.clone(), shared.clone(), cache(), rx, fill, stamps, false);
-        (rx, XdpTx::new(socket, shared, cache(), tx, completion, 1514, None))
+        let rx = XdpRx::new(socket.clone(), shared.clone(), lent, rx, fill, stamps, false);
+        let tx = XdpTx::new(socket, shared, self.pool.cache(), tx, completion, 1514, None);
+        (rx, tx.expect("one queue"))
     }
 
     /// Receive, transmit, fill and completion ring.

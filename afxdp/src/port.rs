@@ -267,7 +267,6 @@ impl Setup<'_> {
             (false, true) => Mode::Generic,
             (false, false) => Mode::Native,
         };
-        let slots = self.options.ring_slots;
         if let Some(rx) = rings.rx {
             let mut frames = port.pool.cache();
             frames.reserve(rings.fill.size() as usize)?;
@@ -285,15 +284,15 @@ impl Setup<'_> {
             port.rx.push(rx);
         }
         if let Some(tx) = rings.tx {
-            let mut frames = port.pool.cache();
-            frames.reserve(slots as usize)?;
+            let frames = port.pool.cache();
             let stamps = self.options.tx_stamps.then(|| match self.phc {
                 Some(phc) if zero_copy => TxClock::of_phc(phc),
                 _ => TxClock::of_kernel(),
             });
             let shared = self.shared.clone();
             let max_len = self.mtu + ETHERNET;
-            port.tx.push(XdpTx::new(socket, shared, frames, tx, rings.completion, max_len, stamps));
+            let tx = XdpTx::new(socket, shared, frames, tx, rings.completion, max_len, stamps)?;
+            port.tx.push(tx);
         }
         Ok(())
     }

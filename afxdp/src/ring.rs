@@ -166,6 +166,18 @@ impl<T: Copy> Producer<T> {
         self.slots().write(ahead, value);
     }
 
+    /// Writes the slot of this number, counted as [`head`](Self::head) is. It must be free too.
+    #[inline]
+    pub(crate) fn put(&mut self, number: u32, value: T) {
+        self.write(number.wrapping_sub(self.head), value);
+    }
+
+    /// The number of the first slot that was not submitted.
+    #[inline]
+    pub(crate) fn head(&self) -> u32 {
+        self.head
+    }
+
     /// The slots after what was submitted.
     #[inline]
     pub(crate) fn slots(&mut self) -> Slots<T> {

@@ -1,18 +1,28 @@
 //! The transmit half of a queue.
 
+mod frames;
+mod stamps;
+#[cfg(not(loom))]
+#[cfg(test)]
+mod tests;
+
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use linerate_common::pool::{FrameCache, Pool};
 use linerate_common::{
-    Buf, BufTx, ClockInfo, Clocked, Error, FrameTx, NO_TS, RxFlags, TxStamp, TxStamps, TxStats,
+    Buf, BufTx, ClockInfo, Clocked, Error, ErrorKind, FrameTx, SetupError, TxStamp, TxStamps,
+    TxStats,
 };
 
 use crate::clock::TxClock;
 use crate::port::Shared;
-use crate::ring::{Consumer, Desc, Producer};
+use crate::ring::{Consumer, Desc, Producer, Stretch};
 use crate::socket::Socket;
 use crate::sys::{self, TxMetadata, XDP_TX_METADATA, XDP_TXMD_FLAGS_TIMESTAMP};
+
+use frames::Frames;
+use stamps::StampLog;
 
 /// Sends on one queue.
 ///
@@ -28,21 +38,20 @@ pub struct XdpTx {
     _shared: Arc<Shared>,
     tx: Producer<Desc>,
     completion: Consumer<u64>,
-    frames: FrameCache,
+    frames: Frames,
+    /// Answers for them: to it all are lent.
+    cache: FrameCache,
     base: *mut u8,
     /// log2 of the frame size.
     shift: u32,
-    headroom: usize,
     max_len: usize,
-    /// Length reserved in the cache's next frame; 0 for nothing.
+    /// Length reserved in the next free frame; 0 for nothing.
     reserved: usize,
-    /// Committed, not yet submitted.
-    staged: u32,
-    /// Committed, not yet completed.
-    in_flight: u32,
     /// The last kick left frames in the ring.
     unsent: bool,
     stamps: Option<Box<StampLog>>,
+    /// Completions that named no frame on its way.
+    false_completions: u64,
     stats: TxStats,
 }
 
@@ -51,40 +60,36 @@ pub struct XdpTx {
 unsafe impl Send for XdpTx {}
 
 impl XdpTx {
+    /// Takes as many frames of the cache's pool as the ring has slots.
     pub(crate) fn new(
         socket: Arc<Socket>,
         shared: Arc<Shared>,
-        mut frames: FrameCache,
+        mut cache: FrameCache,
         tx: Producer<Desc>,
         completion: Consumer<u64>,
         max_len: usize,
         stamps: Option<TxClock>,
-    ) -> Self {
-        let pool = frames.pool();
-        let (base, headroom) = (pool.region().as_ptr(), pool.headroom());
-        let shift = pool.frame_bytes().trailing_zeros();
-        let max_len = max_len.min(pool.frame_bytes() - headroom);
+    ) -> Result<Self, SetupError> {
+        let ids = cache.lend(tx.size() as usize)?;
+        let pool = cache.pool();
+        let (frame_bytes, headroom) = (pool.frame_bytes(), pool.headroom());
         let all = pool.frames();
-        // Faults in the cache's stock.
-        let _ = frames.peek();
-        let stamps = stamps.map(|clock| Box::new(StampLog::new(clock, all, tx.size())));
-        Self {
+        Ok(Self {
             socket,
             _shared: shared,
+            frames: Frames::new(&ids, tx.head(), frame_bytes, headroom),
+            base: pool.region().as_ptr(),
+            shift: frame_bytes.trailing_zeros(),
+            max_len: max_len.min(frame_bytes - headroom),
+            reserved: 0,
+            unsent: false,
+            stamps: stamps.map(|clock| Box::new(StampLog::new(clock, all, tx.size()))),
+            false_completions: 0,
+            stats: TxStats::default(),
+            cache,
             tx,
             completion,
-            frames,
-            base,
-            shift,
-            headroom,
-            max_len,
-            reserved: 0,
-            staged: 0,
-            in_flight: 0,
-            unsent: false,
-            stamps,
-            stats: TxStats::default(),
-        }
+        })
     }
 
     /// The transmit queue of the card.
@@ -96,30 +101,47 @@ impl XdpTx {
     /// The pool that frames are sent from: [`push`](BufTx::push) takes its buffers.
     #[must_use]
     pub fn pool(&self) -> &Pool {
-        self.frames.pool()
+        self.cache.pool()
     }
 
-    /// Queues the `len` bytes at `offset` of frame `id`, which is lent.
+    /// Completions that named no frame on its way: one that had come back already, or none of this
+    /// queue's. They are counted and otherwise ignored; no kernel is known to write such.
+    #[must_use]
+    pub fn false_completions(&self) -> u64 {
+        self.false_completions
+    }
+
+    /// Queues the `len` bytes at `at`, of the next free frame or in its place.
     #[inline]
-    fn stage(&mut self, id: u32, offset: usize, len: usize) {
-        let at = (id as usize) << self.shift | offset;
-        let mut options = 0;
-        if let Some(log) = &mut self.stamps {
-            log.sent(id);
-            if offset >= size_of::<TxMetadata>() {
-                let meta = TxMetadata { flags: XDP_TXMD_FLAGS_TIMESTAMP, ..TxMetadata::default() };
-                // SAFETY: inside the frame, in front of its data; the frame is ours until submit.
-                unsafe {
-                    let place = self.base.add(at - size_of::<TxMetadata>());
-                    place.cast::<TxMetadata>().write_unaligned(meta);
-                }
-                options = XDP_TX_METADATA;
-            }
-        }
-        self.tx.write(self.staged, Desc { addr: at as u64, len: len as u32, options });
-        self.staged += 1;
-        self.in_flight += 1;
+    fn stage(&mut self, at: u64, len: usize) {
+        let options = if self.stamps.is_some() { self.ask_for_stamp(at) } else { 0 };
+        self.tx.put(self.frames.next(), Desc { addr: at, len: len as u32, options });
+        self.frames.queue(at);
         self.stats.bytes += len as u64;
+    }
+
+    /// The options of a descriptor that asks for a stamp, if there is room for it.
+    #[inline(never)]
+    fn ask_for_stamp(&mut self, at: u64) -> u32 {
+        let has_room = self.has_metadata(at);
+        if let Some(log) = &mut self.stamps {
+            log.sent((at >> self.shift) as u32);
+        }
+        if !has_room {
+            return 0;
+        }
+        let meta = TxMetadata { flags: XDP_TXMD_FLAGS_TIMESTAMP, ..TxMetadata::default() };
+        // SAFETY: inside the frame, in front of its data; the frame is ours until submit.
+        unsafe {
+            let place = self.base.add(at as usize - size_of::<TxMetadata>());
+            place.cast::<TxMetadata>().write_unaligned(meta);
+        }
+        XDP_TX_METADATA
+    }
+
+    /// Is there room for metadata between the start of a frame and its data?
+    fn has_metadata(&self, at: u64) -> bool {
+        at as usize & ((1 << self.shift) - 1) >= size_of::<TxMetadata>()
     }
 
     /// Takes completed frames back.
@@ -129,30 +151,58 @@ impl XdpTx {
         if n == 0 {
             return 0;
         }
-        let mut back = 0;
-        for i in 0..n {
-            let addr = self.completion.read(i);
-            let id = u32::try_from(addr >> self.shift).unwrap_or(u32::MAX);
-            if !self.frames.is_lent(id) {
-                continue; // no frame of ours: nothing can be given back
+        let (before, mut read) = (self.frames.free(), 0);
+        while read < n {
+            let named = self.completion.slots().stretch(read, n - read);
+            let mut run = 0;
+            if self.stamps.is_none() {
+                // SAFETY: slots that wait for us, and do so until `release`.
+                run = unsafe { self.frames.complete_run(named, self.tx.head()) };
             }
-            if let Some(log) = &mut self.stamps {
-                let offset = addr as usize & ((1 << self.shift) - 1);
-                // SAFETY: the frame is complete, so nobody writes it; the stamp lies in it when
-                // there was room for metadata.
-                let ts = (offset >= size_of::<TxMetadata>()).then(|| unsafe {
-                    let place = self.base.add(addr as usize - size_of::<TxMetadata>());
-                    place.cast::<TxMetadata>().read_unaligned().tx_timestamp
-                });
-                log.completed(id, ts.unwrap_or(0));
+            if run == 0 {
+                run = self.collect_singly(named);
             }
-            self.frames.free(id);
-            back += 1;
+            read += run;
         }
         self.completion.release(n);
-        self.in_flight -= back.min(self.in_flight);
+        let back = self.frames.free() - before;
+        if self.reserved > 0 {
+            self.frames.bring_up(back);
+        }
         self.stats.completed += u64::from(back);
         back as usize
+    }
+
+    /// The same where frames come back in another order, where completions are false, and where
+    /// each brings a stamp. Returns how many completions those were.
+    #[inline(never)]
+    fn collect_singly(&mut self, named: Stretch<u64>) -> u32 {
+        for i in 0..named.len as usize {
+            // SAFETY: a slot that waits for us.
+            let named = unsafe { named.slots.add(i).read() };
+            let Some(at) = self.frames.complete(named, self.tx.head()) else {
+                self.false_completions += 1;
+                continue;
+            };
+            let stamped = self.has_metadata(at);
+            if let Some(log) = &mut self.stamps {
+                // SAFETY: the frame is complete, so nobody writes it; the stamp lies in it when
+                // there was room for metadata.
+                let ts = stamped.then(|| unsafe {
+                    let place = self.base.add(at as usize - size_of::<TxMetadata>());
+                    place.cast::<TxMetadata>().read_unaligned().tx_timestamp
+                });
+                log.completed((at >> self.shift) as u32, ts.unwrap_or(0));
+            }
+        }
+        named.len
+    }
+
+    /// The next free frame, when all were on their way.
+    #[cold]
+    fn peek_again(&mut self) -> Option<u64> {
+        self.reap();
+        self.frames.peek()
     }
 
     /// Gets the kernel to look at the ring, if it does not by itself.
@@ -206,26 +256,23 @@ impl FrameTx for XdpTx {
 
     #[inline]
     fn room(&self) -> usize {
-        (self.tx.size() - self.in_flight) as usize
+        self.frames.free() as usize
     }
 
     #[inline]
     fn reserve(&mut self, len: usize) -> Option<&mut [u8]> {
         self.reserved = 0;
-        if len == 0 || len > self.max_len || (self.room() == 0 && self.reap() == 0) {
+        if len == 0 || len > self.max_len {
             return None;
         }
-        let id = match self.frames.peek() {
-            Some(id) => id,
-            // The pool is empty: what has completed since may be all there is.
-            None if self.reap() > 0 => self.frames.peek()?,
-            None => return None,
+        let at = match self.frames.peek() {
+            Some(at) => at,
+            None => self.peek_again()?,
         };
         self.reserved = len;
-        let at = (id as usize) << self.shift | self.headroom;
-        // SAFETY: the frame is free in our cache, so nobody else has it, and stays so until
-        // `commit`; headroom and length fit one frame.
-        Some(unsafe { std::slice::from_raw_parts_mut(self.base.add(at), len) })
+        // SAFETY: the frame is free, so nobody else has it, and stays so until `commit`; headroom
+        // and length fit one frame.
+        Some(unsafe { std::slice::from_raw_parts_mut(self.base.add(at as usize), len) })
     }
 
     #[inline]
@@ -235,17 +282,40 @@ impl FrameTx for XdpTx {
         if len == 0 {
             return;
         }
-        if let Some(id) = self.frames.alloc() {
-            self.stage(id, self.headroom, len);
+        if let Some(at) = self.frames.peek() {
+            self.stage(at, len);
         }
     }
 
     #[inline]
+    fn send(&mut self, frame: &[u8]) -> Result<bool, Error> {
+        self.reserved = 0;
+        if frame.is_empty() || frame.len() > self.max_len {
+            return Err(Error::new(ErrorKind::BadLength, "send"));
+        }
+        let at = match self.frames.peek() {
+            Some(at) => at,
+            None => match self.peek_again() {
+                Some(at) => at,
+                None => return Ok(false),
+            },
+        };
+        // SAFETY: the frame is free, so nobody else has it, and the bytes that are read lie
+        // elsewhere; headroom and length fit one frame.
+        unsafe {
+            let place = self.base.add(at as usize);
+            place.copy_from_nonoverlapping(frame.as_ptr(), frame.len());
+        }
+        self.stage(at, frame.len());
+        Ok(true)
+    }
+
+    #[inline]
     fn kick(&mut self) -> Result<(), Error> {
-        if self.staged > 0 {
-            self.stats.frames += u64::from(self.staged);
-            self.tx.submit(self.staged);
-            self.staged = 0;
+        let staged = self.frames.next().wrapping_sub(self.tx.head());
+        if staged > 0 {
+            self.stats.frames += u64::from(staged);
+            self.tx.submit(staged);
             self.unsent = true;
         }
         if self.unsent { self.wake() } else { Ok(()) }
@@ -256,10 +326,10 @@ impl FrameTx for XdpTx {
         let mut back = self.collect();
         if self.unsent {
             // Trouble is for `kick` to report.
-            let before = self.in_flight;
+            let before = self.frames.free();
             let _ = self.wake();
             self.collect();
-            back += before.saturating_sub(self.in_flight) as usize;
+            back += self.frames.free().saturating_sub(before) as usize;
         }
         back
     }
@@ -279,12 +349,14 @@ impl BufTx for XdpTx {
         if buf.is_empty() || buf.len() > self.max_len {
             return Err(buf);
         }
-        if self.room() == 0 && self.reap() == 0 {
+        let Some(ours) = self.frames.peek().or_else(|| self.peek_again()) else {
             return Err(buf);
-        }
+        };
         self.reserved = 0;
-        let (id, offset, len) = self.frames.accept(buf)?;
-        self.stage(id, offset, len);
+        let (id, offset, len) = self.cache.accept(buf)?;
+        self.stage(u64::from(id) << self.shift | offset as u64, len);
+        // The buffer's frame is the queue's from now on. The pool gets one for it.
+        self.cache.free((ours >> self.shift) as u32);
         Ok(())
     }
 }
@@ -315,114 +387,7 @@ impl Drop for XdpTx {
     fn drop(&mut self) {
         self.collect();
         // The receive half may keep the socket open, and the kernel frames of ours with it.
-        let empty = self.frames.pool().cache();
-        self.socket.keep(std::mem::replace(&mut self.frames, empty));
-    }
-}
-
-/// Brings completions, which carry a frame's place, back into the order of sending.
-#[derive(Debug)]
-struct StampLog {
-    clock: TxClock,
-    /// The number under which each frame of the pool was sent last.
-    seq_of: Box<[u64]>,
-    /// Stamps by number, modulo the ring's size: in flight, or the reading (0 for none).
-    done: Box<[Option<u64>]>,
-    next_sent: u64,
-    next_shown: u64,
-}
-
-impl StampLog {
-    fn new(clock: TxClock, frames: u32, slots: u32) -> Self {
-        Self {
-            clock,
-            seq_of: vec![0; frames as usize].into_boxed_slice(),
-            done: vec![None; slots as usize].into_boxed_slice(),
-            next_sent: 0,
-            next_shown: 0,
-        }
-    }
-
-    fn place(&self, seq: u64) -> usize {
-        (seq % self.done.len() as u64) as usize
-    }
-
-    #[inline(never)]
-    fn sent(&mut self, id: u32) {
-        let seq = self.next_sent;
-        self.next_sent += 1;
-        self.seq_of[id as usize] = seq;
-        let place = self.place(seq);
-        self.done[place] = None;
-        // No more than a ring is in flight, so what is forgotten here has completed.
-        self.next_shown =
-            self.next_shown.max(self.next_sent.saturating_sub(self.done.len() as u64));
-    }
-
-    #[inline(never)]
-    fn completed(&mut self, id: u32, reading: u64) {
-        let place = self.place(self.seq_of[id as usize]);
-        self.done[place] = Some(reading);
-    }
-
-    fn show(&mut self, f: &mut dyn FnMut(TxStamp)) {
-        while self.next_shown < self.next_sent
-            && let Some(reading) = self.done[self.place(self.next_shown)]
-        {
-            let (ts_ns, flags) = self.clock.utc_of(reading).unwrap_or((NO_TS, RxFlags::NONE));
-            f(TxStamp { seq: self.next_shown, ts_ns, flags });
-            self.next_shown += 1;
-        }
-    }
-}
-
-#[cfg(all(test, not(loom)))]
-mod tests {
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicI64, Ordering};
-    use std::time::{Duration, Instant};
-
-    use linerate_common::ClockDomain;
-    use linerate_common::clock::{PhcReading, PhcWatch};
-
-    use super::*;
-    use crate::played::Kernel;
-
-    #[test]
-    fn stamps_follow_a_card_that_is_moved_to_tai() {
-        const UTC_NS: u64 = 1_790_000_000_000_000_000;
-        let kernel = Kernel::new(64);
-        let (_rx, mut tx) = kernel.queue();
-        let ahead = Arc::new(AtomicI64::new(0));
-        let shown = Arc::clone(&ahead);
-        let read = move || Some(PhcReading { ahead_ns: shown.load(Ordering::Relaxed), tai_s: 37 });
-        let watch = PhcWatch::with(2, read);
-        let clock = TxClock::Card(watch.scale(), Some(watch));
-        tx.stamps = Some(Box::new(StampLog::new(clock, tx.pool().frames(), 64)));
-        // The stamp of a frame that the card sent, as the queue shows it.
-        let stamp = |tx: &mut XdpTx, reading: u64| {
-            let meta = TxMetadata { tx_timestamp: reading, ..TxMetadata::default() };
-            tx.reserve(60).unwrap();
-            let at = tx
-                .base
-                .wrapping_add((tx.frames.peek().unwrap() as usize) << tx.shift | tx.headroom);
-            tx.commit(60);
-            // SAFETY: in front of the frame, in the kernel's hands, which this is.
-            unsafe { at.sub(size_of::<TxMetadata>()).cast::<TxMetadata>().write_unaligned(meta) };
-            tx.tx.submit(std::mem::take(&mut tx.staged));
-            assert_eq!(kernel.send(), 1);
-            let mut seen = None;
-            tx.reap_with(&mut |stamp| seen = Some((stamp.ts_ns, stamp.flags)));
-            seen.unwrap()
-        };
-        assert_eq!(stamp(&mut tx, UTC_NS), (UTC_NS, RxFlags::TS_HW));
-        ahead.store(37_000_000_000, Ordering::Relaxed);
-        let begun = Instant::now();
-        while tx.clock().domain != ClockDomain::PhcTai(2) {
-            assert!(begun.elapsed() < Duration::from_secs(60), "nobody looked");
-            tx.stats();
-        }
-        let unsure = RxFlags::TS_HW | RxFlags::TS_UNSYNCED;
-        assert_eq!(stamp(&mut tx, UTC_NS + 37_000_000_000), (UTC_NS, unsure));
+        let empty = self.cache.pool().cache();
+        self.socket.keep(std::mem::replace(&mut self.cache, empty));
     }
 }

@@ -48,19 +48,17 @@ pub fn descriptors(bytes: &[u8]) {
         )
     };
     let shared = Arc::new(Shared::without_steering());
-    let cache = || {
-        let mut cache = pool.cache();
-        cache.reserve(SLOTS).expect("enough frames");
-        cache
-    };
+    let mut lent = pool.cache();
+    lent.reserve(SLOTS).expect("enough frames");
     let stamps = Stamping { hardware: Some(PhcScale::unknown(0)), software: how & 1 != 0 };
     let mut rx =
-        XdpRx::new(socket.clone(), shared.clone(), cache(), rx_end, fill, stamps, how & 2 != 0);
+        XdpRx::new(socket.clone(), shared.clone(), lent, rx_end, fill, stamps, how & 2 != 0);
     if how & 4 != 0 {
         rx.expect_meta(COOKIE);
     }
     let clock = (how & 8 != 0).then(TxClock::of_kernel);
-    let mut tx = XdpTx::new(socket.clone(), shared, cache(), tx_end, done, 1514, clock);
+    let tx = XdpTx::new(socket.clone(), shared, pool.cache(), tx_end, done, 1514, clock);
+    let mut tx = tx.expect("enough frames");
     let (mut held, mut ids) = (Vec::new(), HashSet::new());
     for step in steps.chunks_exact(18) {
         let (&what, rest) = step.split_first().expect("18 bytes");

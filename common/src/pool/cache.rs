@@ -63,6 +63,31 @@ impl FrameCache {
     ///
     /// The pool has fewer free; then none is taken.
     pub fn reserve(&mut self, frames: usize) -> Result<(), SetupError> {
+        let taken = self.take_out(frames)?;
+        self.keep += frames;
+        self.free.reserve_exact(self.keep);
+        self.free.extend_from_slice(&taken);
+        self.count();
+        Ok(())
+    }
+
+    /// The same, and lends them at once: for a queue that keeps track of its own frames and needs
+    /// no stock of others.
+    ///
+    /// # Errors
+    ///
+    /// As [`reserve`](Self::reserve).
+    pub fn lend(&mut self, frames: usize) -> Result<Vec<u32>, SetupError> {
+        let taken = self.take_out(frames)?;
+        for id in &taken {
+            self.lent[*id as usize / 64] |= 1 << (id % 64);
+        }
+        self.lent_count += taken.len() as u32;
+        self.count();
+        Ok(taken)
+    }
+
+    fn take_out(&self, frames: usize) -> Result<Vec<u32>, SetupError> {
         let mut taken = vec![0; frames];
         let n = self.pool.0.free.pop(&mut taken);
         if n < frames {
@@ -71,11 +96,7 @@ impl FrameCache {
             return Err(SetupError::new(ErrorKind::BadArgument, "pool", what)
                 .remedy("build the pool with more frames, or open the queue with smaller rings"));
         }
-        self.keep += frames;
-        self.free.reserve_exact(self.keep);
-        self.free.extend_from_slice(&taken);
-        self.count();
-        Ok(())
+        Ok(taken)
     }
 
     /// Free frames at hand without asking the pool.
