@@ -82,6 +82,22 @@ fn a_queue_that_cannot_be_supplied_takes_nothing() {
     assert_eq!(pool.free_frames(), 8);
 }
 
+#[test]
+fn frames_that_a_queue_keeps_are_lent_at_once_and_make_no_stock() {
+    let pool = small(512);
+    assert!(pool.cache().lend(513).is_err());
+    let mut queue = pool.cache();
+    let ids = queue.lend(256).unwrap();
+    assert_eq!((ids.len(), queue.lent(), queue.available()), (256, 256, 0));
+    assert_eq!((pool.free_frames(), pool.outstanding()), (256, 0));
+    assert!(ids.iter().all(|id| queue.is_lent(*id)));
+    // Most of what it gives up goes to the pool, as it would without them.
+    assert!(ids.iter().all(|id| queue.free(*id)));
+    assert!(pool.free_frames() >= 512 - 64, "{}", pool.free_frames());
+    drop(queue);
+    assert_eq!(pool.free_frames(), 512);
+}
+
 /// Two queues that pass frames to each other never hold the same one.
 #[test]
 fn frames_wander_between_two_threads() {
