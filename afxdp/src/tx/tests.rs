@@ -52,6 +52,7 @@ fn whole(kernel: &Kernel, tx: &mut XdpTx) {
     for (i, desc) in descs.iter().enumerate() {
         assert_eq!(first_byte(kernel, *desc), i as u8);
         assert_eq!((desc.len, desc.options), (60, 0));
+        assert_eq!((desc.addr & LAST) as usize, tx.pool().headroom(), "a frame has lost room");
     }
     let frames: HashSet<u64> = descs.iter().map(|desc| desc.addr >> 11).collect();
     assert_eq!(frames.len(), SLOTS as usize, "a frame is in two slots");
@@ -175,6 +176,9 @@ fn false_completions_are_counted_and_change_nothing() {
     complete(&kernel, [good[0], u64::MAX, good[1], good[1], good[3], good[2], good[3]]);
     assert_eq!(tx.reap(), 4);
     assert_eq!(tx.false_completions(), before + 3);
+    // Committed, with nothing else on its way: next in order, and yet not believed.
+    complete(&kernel, [sent[3].addr]);
+    assert_eq!((tx.reap(), tx.false_completions()), (0, before + 4));
     // What was committed is still there, as it was.
     tx.kick().unwrap();
     let rest = taken(&kernel);
@@ -224,9 +228,14 @@ fn a_buffers_frame_takes_the_place_of_one_of_the_queues() {
     let pool = tx.pool().clone();
     for turn in 0..30 {
         for i in 0..8 {
-            assert!(kernel.bring(&[turn * 8 + i; 60]));
+            // Each begins somewhere else in its frame.
+            let at = kernel.fill.take().unwrap() + 256 + u64::from(turn + i);
+            // SAFETY: lent to the kernel, which we play.
+            unsafe { kernel.memory().add(at as usize).write_bytes(turn * 8 + i, 60) };
+            kernel.rx.give(Desc { addr: at, len: 60, options: 0 });
         }
         assert_eq!(rx.acquire(64).unwrap(), 8);
+        let mut places = Vec::new();
         for i in 0..8 {
             let buf = rx.take(i).unwrap();
             let place = u64::from(buf.id()) * (LAST + 1) + buf.offset() as u64;
@@ -235,11 +244,21 @@ fn a_buffers_frame_takes_the_place_of_one_of_the_queues() {
             let sent = taken(&kernel)[0];
             assert_eq!((sent.addr, sent.len), (place, 60));
             assert_eq!(first_byte(&kernel, sent), turn * 8 + i as u8);
-            complete(&kernel, [sent.addr]);
+            places.push(sent.addr);
         }
         rx.release();
+        if turn % 2 == 1 {
+            places.reverse();
+        }
+        complete(&kernel, places);
         assert_eq!(pool.outstanding(), 0, "a frame is nobody's");
         assert_eq!(tx.reap(), 8);
+        // What is copied into such a frame begins where it always does.
+        send(&mut tx, [0]);
+        let sent = taken(&kernel)[0];
+        assert_eq!((sent.addr & LAST) as usize, pool.headroom());
+        complete(&kernel, [sent.addr]);
+        assert_eq!(tx.reap(), 1);
     }
     assert_eq!(tx.false_completions(), 0);
     // The receiver got those that the sender gave up for them, but for what the latter collects
