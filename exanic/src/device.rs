@@ -1,18 +1,22 @@
 //! An open card.
 
+mod registers;
+mod search;
+mod status;
+
 use std::ffi::{CStr, CString, c_char};
 use std::fmt;
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
-use linerate_common::{ErrorKind, SetupError};
-use linerate_exanic_sys::{
-    Api, exanic_port_info_t, exanic_port_stats_t, exanic_t, ids, layout, regs,
-};
+use linerate_common::SetupError;
+use linerate_exanic_sys::{Api, exanic_t, ids, layout, regs};
 
 use crate::error;
 use crate::library;
+pub(crate) use registers::RegisterWriter;
+pub use search::{port_of_interface, port_of_interface_with, ports, ports_with};
+pub use status::{PortCounters, PortStatus};
 
 /// An open card. Queues hold it, so it closes with the last of them.
 ///
@@ -35,72 +39,6 @@ unsafe impl Sync for Device {}
 impl fmt::Debug for Device {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Device").field("name", &self.name).finish_non_exhaustive()
-    }
-}
-
-/// What a port says about itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct PortStatus {
-    /// Is the interface administratively up?
-    pub enabled: bool,
-    /// Is the link up?
-    pub link: bool,
-    /// Does the module see a signal?
-    pub signal: bool,
-    /// Mb/s.
-    pub speed_mbps: u32,
-    /// MAC address.
-    pub mac: [u8; 6],
-    /// Are frames for other MAC addresses received?
-    pub promiscuous: bool,
-    /// Does the card say that receive timestamps are ready?
-    pub rx_time_ready: bool,
-    /// Does the card say that transmit timestamps are ready?
-    pub tx_time_ready: bool,
-}
-
-/// Counters of a port, over all programs and the kernel. The card counts in 32 bits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub struct PortCounters {
-    /// Frames sent.
-    pub tx: u32,
-    /// Good frames delivered.
-    pub rx: u32,
-    /// Good frames for other MAC addresses, not delivered.
-    pub rx_ignored: u32,
-    /// Bad frames.
-    pub rx_error: u32,
-    /// Frames that the card lost for want of bus or memory bandwidth.
-    pub rx_dropped: u32,
-}
-
-/// One register of a card, to be stored to.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct RegisterWriter {
-    registers: NonNull<u32>,
-    hook: Option<unsafe extern "C" fn(*mut exanic_t, u32, u32)>,
-    card: NonNull<exanic_t>,
-    index: u32,
-}
-
-impl RegisterWriter {
-    /// Stores to the register, or tells a simulated card.
-    ///
-    /// # Safety
-    ///
-    /// The [`Device`] that gave this is still open.
-    #[inline(always)]
-    pub(crate) unsafe fn write(&self, value: u32) {
-        // SAFETY: the registers are mapped and the handle is live while the device is open; the
-        // index was checked when this was made.
-        unsafe {
-            match self.hook {
-                None => regs::write(self.registers.as_ptr(), self.index, value),
-                Some(write) => write(self.card.as_ptr(), self.index, value),
-            }
-        }
     }
 }
 
@@ -197,89 +135,6 @@ impl Device {
         self.register(regs::CLK_HZ)
     }
 
-    /// The network interface behind a port (`exanic_get_interface_name`).
-    ///
-    /// # Errors
-    ///
-    /// There is no such port, or it has no interface.
-    pub fn interface(&self, port: u32) -> Result<String, SetupError> {
-        let mut name: [c_char; 16] = [0; 16];
-        let locked = library::lock();
-        // SAFETY: a live handle, a number that the library checks, and 16 bytes of room.
-        let rc = unsafe {
-            (self.api.get_interface_name)(self.raw(), port as i32, name.as_mut_ptr(), name.len())
-        };
-        if rc != 0 {
-            let failed = locked.failed(self.api, "exanic_get_interface_name");
-            return Err(failed.on(self.port_name(port)));
-        }
-        Ok(text(&name))
-    }
-
-    /// What a port says about itself.
-    ///
-    /// # Errors
-    ///
-    /// There is no such port.
-    pub fn status(&self, port: u32) -> Result<PortStatus, SetupError> {
-        const CALL: &str = "exanic_get_mac_addr";
-        let mut mac = [0; 6];
-        let (api, handle, number) = (self.api, self.raw(), port as i32);
-        let locked = library::lock();
-        // SAFETY: a live handle, a port number that the library checks, and six bytes of room.
-        let (rc, status, enabled, speed_mbps, promiscuous) = unsafe {
-            (
-                (api.get_mac_addr)(handle, number, mac.as_mut_ptr()),
-                (api.get_port_status)(handle, number) as u32,
-                (api.port_enabled)(handle, number) != 0,
-                (api.get_port_speed)(handle, number),
-                (api.get_promiscuous_mode)(handle, number) == 1,
-            )
-        };
-        if rc != 0 {
-            return Err(locked.failed(api, CALL).on(self.port_name(port)));
-        }
-        let has = |bit| status & bit != 0;
-        Ok(PortStatus {
-            enabled,
-            link: has(ids::port_status::LINK),
-            signal: has(ids::port_status::SIGNAL),
-            speed_mbps,
-            mac,
-            promiscuous,
-            rx_time_ready: !has(ids::port_status::RX_TIME_BAD),
-            tx_time_ready: !has(ids::port_status::TX_TIME_BAD),
-        })
-    }
-
-    /// A port's counters (`exanic_get_port_stats`).
-    ///
-    /// # Errors
-    ///
-    /// There is no such port.
-    pub fn counters(&self, port: u32) -> Result<PortCounters, SetupError> {
-        let mut stats = exanic_port_stats_t {
-            tx_count: 0,
-            rx_count: 0,
-            rx_ignored_count: 0,
-            rx_error_count: 0,
-            rx_dropped_count: 0,
-        };
-        let locked = library::lock();
-        // SAFETY: a live handle, a port number that the library checks, and room for the struct.
-        if unsafe { (self.api.get_port_stats)(self.raw(), port as i32, &raw mut stats) } != 0 {
-            let failed = locked.failed(self.api, "exanic_get_port_stats");
-            return Err(failed.on(self.port_name(port)));
-        }
-        Ok(PortCounters {
-            tx: stats.tx_count,
-            rx: stats.rx_count,
-            rx_ignored: stats.rx_ignored_count,
-            rx_error: stats.rx_error_count,
-            rx_dropped: stats.rx_dropped_count,
-        })
-    }
-
     /// The library's handle, for calls that linerate does not make. Ours: do not release it, and
     /// call nothing that touches the library's globals while another thread may.
     #[must_use]
@@ -298,82 +153,6 @@ impl Device {
     /// `exanic:exanic0/1`, for errors.
     pub(crate) fn port_name(&self, port: u32) -> String {
         format!("exanic:{}/{port}", self.name)
-    }
-
-    /// # Panics
-    ///
-    /// Never for the constants of `regs`, which lie within the mapping.
-    #[inline]
-    pub(crate) fn register(&self, index: u32) -> u32 {
-        assert!((index as usize) < regs::REGION_BYTES / 4);
-        // SAFETY: the registers are mapped while the handle is open; the index is within.
-        unsafe { regs::read(self.registers.as_ptr(), index) }
-    }
-
-    /// Stores to a register, or tells a simulated card.
-    #[inline]
-    pub(crate) fn write_register(&self, index: u32, value: u32) {
-        assert!((index as usize) < regs::REGION_BYTES / 4);
-        match self.api.hooks.register_write {
-            // SAFETY: as in `register`.
-            None => unsafe { regs::write(self.registers.as_ptr(), index, value) },
-            // SAFETY: a live handle of this table.
-            Some(write) => unsafe { write(self.raw(), index, value) },
-        }
-    }
-
-    /// For a register that is written often.
-    ///
-    /// # Panics
-    ///
-    /// As [`register`](Self::register).
-    pub(crate) fn writer(&self, index: u32) -> RegisterWriter {
-        assert!((index as usize) < regs::REGION_BYTES / 4);
-        let hook = self.api.hooks.register_write;
-        RegisterWriter { registers: self.registers, hook, card: self.handle, index }
-    }
-
-    /// The page with the full time, while the handle is open.
-    pub(crate) fn info_page(&self) -> Option<NonNull<AtomicU64>> {
-        // SAFETY: a live handle of a checked layout.
-        NonNull::new(unsafe { (*self.raw()).info_page }).map(NonNull::cast)
-    }
-
-    pub(crate) fn has_clock_registers(&self) -> bool {
-        self.register(regs::CAPS) & ids::caps::HW_TIME_HI != 0
-    }
-
-    /// The full time from registers: three bus reads.
-    pub(crate) fn clock_registers(&self) -> u64 {
-        let high = self.register(regs::HW_TIME_HI);
-        let low = self.register(regs::HW_TIME);
-        let after = self.register(regs::HW_TIME_HI);
-        // The low half came round in between: it belongs to the later half if it is small.
-        let high = if low < 1 << 31 { after } else { high };
-        u64::from(high) << 32 | u64::from(low)
-    }
-
-    /// The full time in ticks, to within a quarter of a period of 32 bits.
-    pub(crate) fn rough_ticks(&self) -> Option<u64> {
-        use std::sync::atomic::Ordering::Relaxed;
-        // SAFETY: the page stays mapped while the handle is open.
-        let page = self.info_page().map_or(0, |page| unsafe { page.as_ref() }.load(Relaxed));
-        if self.tick_hz() == 0 {
-            None
-        } else if page != 0 {
-            Some(page)
-        } else {
-            self.has_clock_registers().then(|| self.clock_registers())
-        }
-    }
-
-    /// The full time in ticks, exact to the duration of a bus read.
-    pub(crate) fn exact_ticks(&self) -> Option<u64> {
-        let rough = self.rough_ticks()?;
-        let low = self.register(regs::HW_TIME);
-        // The page is off by less than a quarter period either way.
-        let newest = rough.checked_add(1 << 31)?;
-        Some(newest - u64::from((newest as u32).wrapping_sub(low)))
     }
 }
 
@@ -410,74 +189,4 @@ pub(crate) fn misfit(op: &'static str, what: &str) -> SetupError {
 pub(crate) fn text(chars: &[c_char]) -> String {
     let bytes: Vec<u8> = chars.iter().map(|c| *c as u8).chain([0]).collect();
     CStr::from_bytes_until_nul(&bytes).unwrap_or_default().to_string_lossy().into_owned()
-}
-
-/// Every port of every ExaNIC on this host as device and port number (`exanic_get_all_ports`).
-///
-/// # Errors
-///
-/// Built without libexanic, or the interfaces cannot be listed.
-pub fn ports() -> Result<Vec<(String, u32)>, SetupError> {
-    ports_with(linked()?)
-}
-
-/// [`ports`] through another table.
-///
-/// # Errors
-///
-/// As [`ports`].
-pub fn ports_with(api: &'static Api) -> Result<Vec<(String, u32)>, SetupError> {
-    const ROOM: usize = 64;
-    let empty = exanic_port_info_t { device: [0; 16], port_number: 0 };
-    let mut table = [empty; ROOM];
-    let locked = library::lock();
-    // SAFETY: a table and its size in bytes.
-    let n = unsafe { (api.get_all_ports)(table.as_mut_ptr(), size_of_val(&table)) };
-    let n = usize::try_from(n).map_err(|_| locked.failed(api, "exanic_get_all_ports"))?;
-    let found = table.iter().take(n.min(ROOM));
-    Ok(found.map(|p| (text(&p.device), p.port_number.unsigned_abs())).collect())
-}
-
-/// The card and port behind a network interface (`exanic_find_port_by_interface_name`).
-///
-/// # Errors
-///
-/// No such interface, not an ExaNIC's, or a bond, which libexanic cannot open.
-pub fn port_of_interface(interface: &str) -> Result<(String, u32), SetupError> {
-    port_of_interface_with(linked()?, interface)
-}
-
-/// [`port_of_interface`] through another table.
-///
-/// # Errors
-///
-/// As [`port_of_interface`].
-pub fn port_of_interface_with(
-    api: &'static Api,
-    interface: &str,
-) -> Result<(String, u32), SetupError> {
-    const CALL: &str = "exanic_find_port_by_interface_name";
-    let name = CString::new(interface)
-        .map_err(|_| error::argument(CALL, "a NUL in the interface's name"))?;
-    let (mut device, mut port): ([c_char; 64], _) = ([0; 64], 0);
-    let locked = library::lock();
-    // SAFETY: a NUL-terminated string, a buffer with its size, and an int.
-    let rc = unsafe {
-        (api.find_port_by_interface_name)(
-            name.as_ptr(),
-            device.as_mut_ptr(),
-            device.len(),
-            &raw mut port,
-        )
-    };
-    if rc != 0 {
-        return Err(locked.failed(api, CALL).on(format!("exanic:{interface}")));
-    }
-    let device = text(&device);
-    // A bond is answered with a path that no function of the library opens.
-    if device.contains('/') {
-        let e = SetupError::new(ErrorKind::Unsupported, CALL, "bonds cannot be bypassed");
-        return Err(e.on(format!("exanic:{interface}")).remedy("open the bond's ports one by one"));
-    }
-    Ok((device, port.unsigned_abs()))
 }
