@@ -9,6 +9,7 @@ mod events;
 mod merged;
 mod order;
 mod pieces;
+mod refill;
 mod run;
 
 use std::os::fd::BorrowedFd;
@@ -21,8 +22,7 @@ use linerate_common::{
     RxStats, SetupError, Steer, Waitable,
 };
 use linerate_efvi_sys::{
-    EF_VI_DMA_ALIGN, EF_VI_LAYOUT_PACKET_LENGTH, EF_VI_RX_EVENT_MERGE, EF_VI_RX_TIMESTAMPS,
-    Library, ef_event, ef_vi,
+    EF_VI_DMA_ALIGN, EF_VI_RX_EVENT_MERGE, EF_VI_RX_TIMESTAMPS, Library, ef_event, ef_vi,
 };
 
 use crate::discard::Discards;
@@ -32,7 +32,7 @@ use crate::options::Options;
 use crate::session::{DmaTable, Session};
 use crate::stamp::{StampState, Stamper};
 use crate::vistats::ViStats;
-use merged::Merged;
+use merged::{Merged, length_offset};
 use order::{Entry, Order};
 use pieces::Fragment;
 
@@ -269,38 +269,6 @@ impl RingRx {
         unsafe { self.areas.add(id as usize * self.frame_bytes) }
     }
 
-    /// Hands buffers to the card once enough are missing.
-    #[inline]
-    fn top_up_if_low(&mut self) {
-        if self.order.missing() >= self.refill {
-            self.top_up();
-        }
-    }
-
-    /// Hands the card all the buffers its ring lacks, in full eights: it takes no fewer.
-    #[inline(never)]
-    fn top_up(&mut self) {
-        let want = self.order.missing() & !7;
-        let (lib, vi, dma) = (self.lib, self.vi, &self.dma);
-        let (frame_bytes, dma_off, areas) = (self.frame_bytes, self.dma_off, self.areas);
-        let cache = &mut self.cache;
-        let fresh = || {
-            let id = cache.alloc()?;
-            // SAFETY: the session is alive, and the buffer is one of the registered pool's.
-            let addr = unsafe { dma.addr(id as usize * frame_bytes + dma_off) };
-            // SAFETY: as above.
-            let area = unsafe { areas.add(id as usize * frame_bytes) };
-            Some(Entry::new(id, addr, area))
-        };
-        // SAFETY: a live VI; the address is that of a buffer of this queue which nobody looks at,
-        // and what the card may write from there on lies within it.
-        let post = |addr, id: u32| unsafe { lib.receive_init(vi, addr, id as i32) } >= 0;
-        if self.order.post(want, fresh, post) > 0 {
-            // SAFETY: a live VI.
-            unsafe { self.lib.receive_push(self.vi) };
-        }
-    }
-
     /// What an empty read means.
     #[inline]
     fn nothing(&self) -> Result<usize, Error> {
@@ -453,16 +421,4 @@ impl Steer for RingRx {
 #[inline(never)]
 fn seldom<F: FnMut(RxFrame<'_>)>(f: &mut F, frame: RxFrame<'_>) {
     f(frame);
-}
-
-/// Where the metadata has the frame's length.
-fn length_offset(session: &Session) -> Option<usize> {
-    let (mut entries, mut n) = (std::ptr::null(), 0);
-    // SAFETY: a live VI and two places to write to.
-    let rc = unsafe { (session.lib().vi_receive_query_layout)(session.vi(), &mut entries, &mut n) };
-    let n = usize::try_from(n).ok().filter(|_| rc == 0 && !entries.is_null())?;
-    // SAFETY: the library gave a static table of n entries.
-    let entries = unsafe { std::slice::from_raw_parts(entries, n) };
-    let length = entries.iter().find(|e| e.evle_type == EF_VI_LAYOUT_PACKET_LENGTH)?;
-    usize::try_from(length.evle_offset).ok()
 }

@@ -1,9 +1,12 @@
 //! Merged events: one stands for up to fifteen buffers.
 
-use linerate_efvi_sys::{EF_EVENT_FLAG_SOP, EF_VI_RECEIVE_BATCH, ef_event, ef_request_id};
+use linerate_efvi_sys::{
+    EF_EVENT_FLAG_SOP, EF_VI_LAYOUT_PACKET_LENGTH, EF_VI_RECEIVE_BATCH, ef_event, ef_request_id,
+};
 
 use super::{RingRx, Slot};
 use crate::discard::{Discards, Reason};
+use crate::session::Session;
 
 /// Ids that one merged event stands for.
 #[derive(Debug, Default)]
@@ -106,4 +109,16 @@ impl RingRx {
         let bytes = unsafe { self.area(id).add(self.length_at?).cast::<[u8; 2]>().read() };
         Some(usize::from(u16::from_le_bytes(bytes)) + self.prefix)
     }
+}
+
+/// Where the metadata has the frame's length.
+pub(super) fn length_offset(session: &Session) -> Option<usize> {
+    let (mut entries, mut n) = (std::ptr::null(), 0);
+    // SAFETY: a live VI and two places to write to.
+    let rc = unsafe { (session.lib().vi_receive_query_layout)(session.vi(), &mut entries, &mut n) };
+    let n = usize::try_from(n).ok().filter(|_| rc == 0 && !entries.is_null())?;
+    // SAFETY: the library gave a static table of n entries.
+    let entries = unsafe { std::slice::from_raw_parts(entries, n) };
+    let length = entries.iter().find(|e| e.evle_type == EF_VI_LAYOUT_PACKET_LENGTH)?;
+    usize::try_from(length.evle_offset).ok()
 }
