@@ -4,24 +4,26 @@
 //! VI or a registration is "freed". So each queue has a handle of its own, nothing is freed
 //! singly, and [`Session`] closes the handle before it lets go of the memory.
 
+mod card;
+mod filters;
+
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 use std::fmt;
 use std::os::fd::BorrowedFd;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
-use libc::{c_int, c_uint};
+use libc::c_int;
 use linerate_common::pool::DmaRegion;
 use linerate_common::{Error, ErrorKind, SetupError};
 use linerate_efvi_sys::{
-    EF_VI_ARCH_EF10, EF_VI_ARCH_EF10CT, EF_VI_ARCH_EFCT, Library, check, ef_addr, ef_driver_handle,
-    ef_filter_cookie, ef_filter_spec, ef_memreg, ef_pd, ef_pio, ef_vi,
+    Library, check, ef_addr, ef_driver_handle, ef_memreg, ef_pd, ef_pio, ef_vi,
 };
 
-use crate::caps::Caps;
-use crate::error::{checked, mismatch, unsupported};
+use crate::error::{checked, mismatch};
 use crate::set::SetHandle;
+pub(crate) use card::Arch;
 
 /// What the library keeps pointers to. It stays at its address, on the heap, and is only ever
 /// reached through raw pointers: `ef_vi` points to itself, and a `&mut` would claim otherwise.
@@ -48,15 +50,6 @@ pub(crate) struct ViRequest {
     pub(crate) txq: c_int,
     pub(crate) evq: c_int,
     pub(crate) flags: u64,
-}
-
-/// How a card receives and sends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Arch {
-    /// Posted buffers and descriptor rings (SFN7000, SFN8000, X2, X4 full-feature).
-    Ring,
-    /// Packet references and CTPIO only (X3, X4 low-latency).
-    Shared,
 }
 
 /// A driver handle, its protection domain, at most one VI, and registered memory.
@@ -166,18 +159,6 @@ impl Session {
         unsafe { check::vi(&self.lib, self.vi(), self.dh) }.map_err(mismatch)
     }
 
-    /// How this card works.
-    pub(crate) fn arch(&self) -> Result<Arch, SetupError> {
-        // SAFETY: the VI was allocated and checked.
-        let arch = unsafe { self.lib.nic_type(self.vi()) }.arch;
-        match arch {
-            EF_VI_ARCH_EF10 => Ok(Arch::Ring),
-            EF_VI_ARCH_EFCT | EF_VI_ARCH_EF10CT => Ok(Arch::Shared),
-            other => Err(unsupported("ef_vi_alloc_from_pd", format!("card architecture {other}"))
-                .remedy("use the afxdp backend on this interface")),
-        }
-    }
-
     /// Makes `region` known to the card; the session keeps it alive.
     pub(crate) fn register(&mut self, region: &Arc<DmaRegion>) -> Result<DmaTable, SetupError> {
         let mut mr =
@@ -200,48 +181,6 @@ impl Session {
         Ok(table)
     }
 
-    /// Installs a filter, on the set if the VI is in one.
-    pub(crate) fn add_filter(
-        &mut self,
-        spec: &ef_filter_spec,
-    ) -> Result<ef_filter_cookie, SetupError> {
-        let mut cookie = ef_filter_cookie::default();
-        // SAFETY: a spec that the library's setters made, and a live VI or set.
-        unsafe {
-            match &self.set {
-                Some(set) => {
-                    let (set, dh) = set.raw();
-                    let rc = (self.lib.vi_set_filter_add)(set, dh, spec, &mut cookie);
-                    checked("ef_vi_set_filter_add", rc)?;
-                }
-                None => {
-                    let rc = (self.lib.vi_filter_add)(self.vi(), self.dh, spec, &mut cookie);
-                    checked("ef_vi_filter_add", rc)?;
-                }
-            }
-        }
-        Ok(cookie)
-    }
-
-    /// Removes a filter.
-    pub(crate) fn remove_filter(&mut self, mut cookie: ef_filter_cookie) -> Result<(), SetupError> {
-        // SAFETY: a cookie of this VI or set, which is alive.
-        unsafe {
-            match &self.set {
-                Some(set) => {
-                    let (set, dh) = set.raw();
-                    let rc = (self.lib.vi_set_filter_del)(set, dh, &mut cookie);
-                    checked("ef_vi_set_filter_del", rc)?;
-                }
-                None => {
-                    let rc = (self.lib.vi_filter_del)(self.vi(), self.dh, &mut cookie);
-                    checked("ef_vi_filter_del", rc)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// Takes a region of the card's memory for programmed I/O; returns its length in bytes.
     pub(crate) fn link_pio(&mut self) -> Result<usize, SetupError> {
         // SAFETY: a zeroed ef_pio of ours that stays in place; live handle, domain and VI.
@@ -256,44 +195,6 @@ impl Session {
             self.stage = Stage::Pio;
             Ok((*pio).pio_len as usize)
         }
-    }
-
-    /// What the card can do.
-    pub(crate) fn caps(&self) -> Caps {
-        Caps::query(self)
-    }
-
-    /// A capability of the datapath that the protection domain is on. `None`: not there, or this
-    /// pair of library and driver cannot tell.
-    pub(crate) fn capability(&self, cap: c_uint) -> Option<u64> {
-        let mut value = 0;
-        let name = CString::new(self.name.as_str()).ok()?;
-        // SAFETY: live handle and domain; a NUL-terminated name; a long to write to.
-        let rc = unsafe {
-            match self.lib.sometimes.pd_capabilities_get {
-                Some(get) => get(self.dh, self.pd(), self.dh, cap, &mut value),
-                None => {
-                    let index = libc::if_nametoindex(name.as_ptr()) as c_int;
-                    (self.lib.vi_capabilities_get)(self.dh, index, cap, &mut value)
-                }
-            }
-        };
-        (rc == 0).then_some(value)
-    }
-
-    /// The interface's MAC address.
-    pub(crate) fn mac(&self) -> Result<[u8; 6], SetupError> {
-        let mut mac = [0; 6];
-        // SAFETY: a live VI and six bytes to write to.
-        let rc = unsafe { (self.lib.vi_get_mac)(self.vi(), self.dh, mac.as_mut_ptr().cast()) };
-        checked("ef_vi_get_mac", rc)?;
-        Ok(mac)
-    }
-
-    /// Longest frame without check sequence, in bytes.
-    pub(crate) fn max_frame(&self) -> usize {
-        // SAFETY: a live VI.
-        unsafe { (self.lib.vi_mtu)(self.vi(), self.dh) as usize }
     }
 
     /// Asks for one wake-up of the driver handle.
@@ -363,27 +264,12 @@ impl Session {
         format!("efvi:{}", self.name)
     }
 
-    /// Is the VI one of a cluster, whose daemon owns the filters?
-    pub(crate) fn is_in_cluster(&self) -> bool {
-        // SAFETY: our own ef_pd, written when it was allocated.
-        unsafe { !(*self.pd()).pd_cluster_name.is_null() }
-    }
-
     pub(crate) fn is_in_set(&self) -> bool {
         self.set.is_some()
     }
 
     pub(crate) fn name(&self) -> &str {
         &self.name
-    }
-
-    /// Versions of the library and of the driver interface it was made for.
-    pub(crate) fn versions(&self) -> (String, String) {
-        // SAFETY: both give static strings.
-        unsafe {
-            let text = |p| CStr::from_ptr(p).to_string_lossy().trim().to_owned();
-            (text((self.lib.vi_version_str)()), text((self.lib.vi_driver_interface_str)()))
-        }
     }
 }
 
