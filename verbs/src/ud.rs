@@ -20,10 +20,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-use std::fmt;
+mod address;
+mod route;
+
 use std::net::{IpAddr, Ipv6Addr};
-use std::ptr::NonNull;
-use std::str::FromStr;
 use std::sync::Arc;
 
 use linerate_common::pool::Pool;
@@ -35,7 +35,7 @@ use crate::clock::StampClock;
 use crate::counter::NoBuffer;
 use crate::cq::Cq;
 use crate::device::{Caps, Context};
-use crate::error::{check, last};
+use crate::error::check;
 use crate::event::Watch;
 use crate::flow::FlowMode;
 use crate::memory::{Mr, Pd};
@@ -44,12 +44,13 @@ use crate::queue::RecvQueue;
 use crate::rx::{self, VerbsRx};
 use crate::steering::{Steering, Target};
 use crate::tx::{self, VerbsTx};
+use address::gid_of;
+pub use address::{Address, ParseAddressError};
+use route::Ah;
+pub(crate) use route::Route;
 
 /// Bytes that the card writes in front of each datagram: its route (GRH), or room for one.
 const PREFIX: usize = 40;
-
-/// The queue pair number that datagrams to a group carry.
-const MULTICAST: u32 = 0x00ff_ffff;
 
 /// How a port is opened for datagrams.
 #[derive(Debug, Clone)]
@@ -83,66 +84,6 @@ impl Default for Options {
             recover: true,
             pool: None,
         }
-    }
-}
-
-/// Where datagrams go: a port's address, a queue pair's number, and the key.
-///
-/// As text, to be passed on to the other end: `::ffff:10.0.0.1/18/11111111` (the key in hex).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Address {
-    gid: [u8; 16],
-    qpn: u32,
-    qkey: u32,
-}
-
-impl Address {
-    /// A multicast group: every queue pair that joined it and has the key.
-    #[must_use]
-    pub fn group(group: IpAddr, qkey: u32) -> Self {
-        Self { gid: gid_of(group), qpn: MULTICAST, qkey }
-    }
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}/{:x}", Ipv6Addr::from(self.gid), self.qpn, self.qkey)
-    }
-}
-
-/// The text is no [`Address`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ParseAddressError;
-
-impl fmt::Display for ParseAddressError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an address is IPV6/QUEUE-PAIR/KEY, as ::ffff:10.0.0.1/18/11111111")
-    }
-}
-
-impl std::error::Error for ParseAddressError {}
-
-impl FromStr for Address {
-    type Err = ParseAddressError;
-
-    fn from_str(text: &str) -> Result<Self, ParseAddressError> {
-        let parse = || {
-            let (gid, rest) = text.split_once('/')?;
-            let (qpn, qkey) = rest.split_once('/')?;
-            Some(Self {
-                gid: gid.parse::<Ipv6Addr>().ok()?.octets(),
-                qpn: qpn.parse().ok().filter(|n| *n <= MULTICAST)?,
-                qkey: u32::from_str_radix(qkey, 16).ok()?,
-            })
-        };
-        parse().ok_or(ParseAddressError)
-    }
-}
-
-fn gid_of(address: IpAddr) -> [u8; 16] {
-    match address {
-        IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
-        IpAddr::V6(ip) => ip.octets(),
     }
 }
 
@@ -313,63 +254,6 @@ impl Port {
     }
 }
 
-/// An address handle: how the card gets to an address.
-#[derive(Debug)]
-struct Ah {
-    raw: NonNull<sys::ibv_ah>,
-    pd: Arc<Pd>,
-}
-
-// SAFETY: the raw pointer is only handed to libibverbs, which locks.
-unsafe impl Send for Ah {}
-
-impl Ah {
-    fn create(pd: &Arc<Pd>, port: u8, gid_index: u8, to: &Address) -> Result<Self, SetupError> {
-        // SAFETY: all-zero is a value of this plain struct.
-        let mut attr: sys::ibv_ah_attr = unsafe { std::mem::zeroed() };
-        attr.grh.dgid = sys::ibv_gid { raw: to.gid }.into();
-        attr.grh.sgid_index = gid_index;
-        attr.grh.hop_limit = 64;
-        attr.is_global = 1;
-        attr.port_num = port;
-        let context = &pd.context;
-        // SAFETY: a live domain and complete attributes.
-        let raw = unsafe { (context.library().ibv_create_ah)(pd.as_raw(), &mut attr) };
-        match NonNull::new(raw) {
-            Some(raw) => Ok(Self { raw, pd: pd.clone() }),
-            None => Err(last("ibv_create_ah")
-                .on(context.name())
-                .remedy("the address must be reachable from the port's interface: ip route get")),
-        }
-    }
-}
-
-impl Drop for Ah {
-    fn drop(&mut self) {
-        // SAFETY: the sender that used it is gone.
-        unsafe { (self.pd.context.library().ibv_destroy_ah)(self.raw.as_ptr()) };
-    }
-}
-
-/// What a sender's requests name their destination by.
-#[derive(Debug)]
-pub(crate) struct Route {
-    ah: Ah,
-    qpn: u32,
-    qkey: u32,
-}
-
-impl Route {
-    pub(crate) fn request(&self) -> sys::ibv_send_wr_ud {
-        sys::ibv_send_wr_ud {
-            ah: self.ah.raw.as_ptr(),
-            remote_qpn: self.qpn,
-            remote_qkey: self.qkey,
-            _atomic: [0; 2],
-        }
-    }
-}
-
 /// A queue pair's membership of a multicast group; it ends when dropped.
 #[derive(Debug)]
 pub(crate) struct Group {
@@ -392,23 +276,5 @@ impl Drop for Group {
         let library = self.qp.context().library();
         // SAFETY: a live pair that was attached to this group.
         unsafe { (library.ibv_detach_mcast)(self.qp.as_raw(), &self.gid, 0) };
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_survives_being_text() {
-        let text = "::ffff:10.66.0.2/18/11111111";
-        let address: Address = text.parse().unwrap();
-        assert_eq!(address.to_string(), text);
-        assert_eq!((address.qpn, address.qkey), (18, 0x1111_1111));
-        let group = Address::group("239.1.2.3".parse().unwrap(), 5);
-        assert_eq!(group.to_string(), "::ffff:239.1.2.3/16777215/5");
-        for bad in ["", "::1", "::1/2", "10.0.0.1/2/3", "::1/16777216/3", "::1/x/3", "::1/2/g"] {
-            assert_eq!(bad.parse::<Address>(), Err(ParseAddressError), "{bad}");
-        }
     }
 }
