@@ -1,6 +1,8 @@
 //! One VI: its rings, its event queue, and what the hardware does to them.
 
 mod events;
+mod receive;
+mod send;
 mod wire;
 
 use std::collections::{HashMap, VecDeque};
@@ -279,157 +281,6 @@ impl Vi {
         s.index.evq_ptr = s.index.evq_ptr.wrapping_add(8 * n as u32);
         n
     }
-
-    /// `ef_vi_receive_init`. `false`: the ring is full.
-    pub(super) fn post(&self, addr: u64, len: usize, id: c_int) -> bool {
-        let mut s = self.lock();
-        if s.index.rx_added.wrapping_sub(s.index.rx_removed) >= s.rx_mask {
-            return false;
-        }
-        let (at, mask) = (s.index.rx_added, s.rx_mask);
-        s.rx[(at & mask) as usize] = RxSlot { addr, len, id };
-        s.index.rx_added = at.wrapping_add(1);
-        true
-    }
-
-    /// `ef_vi_receive_push`: full eights only.
-    pub(super) fn receive_doorbell(&self) {
-        let mut s = self.lock();
-        s.rx_door = s.index.rx_added & !7;
-    }
-
-    /// `ef_vi_receive_unbundle`.
-    pub(super) fn receive_unbundle(&self, event: &ef_event, ids: &mut [c_int]) -> usize {
-        let mut s = self.lock();
-        let n = (event.rx_multi_n_descs() as usize).min(ids.len());
-        for id in &mut ids[..n] {
-            let slot = s.rx[(s.index.rx_removed & s.rx_mask) as usize];
-            s.index.rx_removed = s.index.rx_removed.wrapping_add(1);
-            *id = slot.id;
-        }
-        n
-    }
-
-    /// `efct_vi_rxpkt_get`.
-    pub(super) fn packet(&self, id: u32) -> Option<*const u8> {
-        self.lock().packets.get(&id).map(|p| p.bytes.as_ptr())
-    }
-
-    /// When a frame of `packet` arrived.
-    pub(super) fn packet_time(&self, at: *const u8) -> Option<u64> {
-        self.lock().packets.values().find(|p| p.bytes.as_ptr() == at).map(|p| p.ts_ns)
-    }
-
-    /// `efct_vi_rxpkt_release`. `false`: it is not out.
-    pub(super) fn release_packet(&self, id: u32) -> bool {
-        self.lock().packets.remove(&id).is_some()
-    }
-
-    /// `efct_vi_rx_future_peek`: the frame that comes next, perhaps still arriving.
-    pub(super) fn peek(&self) -> Option<*const u8> {
-        let s = self.lock();
-        let next = match s.events.front() {
-            Some(Hw::Ref { id, .. }) => Some(*id),
-            Some(_) => None,
-            None => match &s.arriving {
-                Some(Hw::Ref { id, .. }) => Some(*id),
-                _ => None,
-            },
-        };
-        next.and_then(|id| s.packets.get(&id)).map(|p| p.bytes.as_ptr())
-    }
-
-    /// `ef_vi_transmit_init` and its kin. `false`: no room.
-    pub(super) fn queue(&self, source: Source, id: c_int, ctpio: bool) -> bool {
-        let mut s = self.lock();
-        let (Source::Dma { len, .. } | Source::Pio { len, .. }) = source;
-        if s.warming || s.index.tx_added.wrapping_sub(s.index.tx_removed) >= s.tx_mask {
-            return false;
-        }
-        let size = fifo_bytes(len);
-        s.index.ct_added = s.index.ct_added.wrapping_add(size);
-        s.tx_sizes.push_back(size);
-        s.index.tx_added = s.index.tx_added.wrapping_add(1);
-        s.tx_ids.push_back(id);
-        let alternative = s.selected;
-        s.tx.push_back(TxEntry { source, pushed: false, ctpio, alternative });
-        true
-    }
-
-    /// `ef_vi_transmit_init_undo`.
-    pub(super) fn unqueue(&self) {
-        let mut s = self.lock();
-        if s.tx.back().is_some_and(|entry| !entry.pushed) {
-            s.tx.pop_back();
-            s.tx_ids.pop_back();
-            let size = s.tx_sizes.pop_back().unwrap_or(0);
-            s.index.ct_added = s.index.ct_added.wrapping_sub(size);
-            s.index.tx_added = s.index.tx_added.wrapping_sub(1);
-        }
-    }
-
-    /// `ef_vi_transmit_push`.
-    pub(super) fn transmit_doorbell(&self) {
-        self.lock().tx.iter_mut().for_each(|entry| entry.pushed = true);
-        self.card.ring();
-    }
-
-    /// `ef_vi_transmit_unbundle`.
-    pub(super) fn transmit_unbundle(&self, event: &ef_event, ids: &mut [c_int]) -> usize {
-        let mut s = self.lock();
-        let mut n = 0;
-        while n < ids.len() && s.index.tx_removed & 0xffff != event.tx_desc_id() {
-            let Some(id) = s.tx_ids.pop_front() else { break };
-            ids[n] = id;
-            n += 1;
-            s.index.tx_removed = s.index.tx_removed.wrapping_add(1);
-        }
-        n
-    }
-
-    /// `__ef_vi_reinit_txq_post_error`.
-    pub(super) fn restart_transmit(&self) {
-        let mut s = self.lock();
-        (s.tx, s.tx_ids, s.tx_sizes) = Default::default();
-        s.done.clear();
-        s.tx_sent = 0;
-        let Indices { rx_added, rx_removed, evq_ptr, .. } = s.index;
-        s.index = Indices { rx_added, rx_removed, evq_ptr, ..Indices::default() };
-    }
-
-    pub(super) fn make_alternatives(&self, n: usize) {
-        self.lock().alternatives = (0..n).map(|_| Alternative::default()).collect();
-    }
-
-    pub(super) fn alternatives(&self) -> usize {
-        self.lock().alternatives.len()
-    }
-
-    pub(super) fn select(&self, alt: Option<usize>) -> bool {
-        let mut s = self.lock();
-        let known = alt.is_none_or(|alt| alt < s.alternatives.len());
-        if known {
-            s.selected = alt;
-        }
-        known
-    }
-
-    /// Stop, go or discard. `false`: there is no such alternative, or not now.
-    pub(super) fn set_alternative(&self, alt: usize, going: bool, discarding: bool) -> bool {
-        let mut s = self.lock();
-        let busy = s.tx.iter().any(|e| e.alternative == Some(alt));
-        let Some(a) = s.alternatives.get_mut(alt) else { return false };
-        if !going && !discarding && a.going && (busy || !a.held.is_empty()) {
-            return false;
-        }
-        (a.going, a.discarding) = (going, discarding);
-        if discarding {
-            a.held.clear();
-        }
-        drop(s);
-        self.card.ring();
-        true
-    }
 }
 
 impl ViState {
@@ -450,9 +301,4 @@ impl Set {
         let hash = frame.get(26..38).unwrap_or_default().iter();
         hash.fold(17_u32, |h, b| h.wrapping_mul(31).wrapping_add((*b).into())) % n == me
     }
-}
-
-/// Bytes of the send FIFO that a frame takes: whole lines, with a header.
-pub(super) fn fifo_bytes(len: usize) -> u32 {
-    (len + 8).next_multiple_of(64) as u32
 }
