@@ -1,68 +1,33 @@
 //! The thread that sends, waits for answers, and says how long they took.
 
+mod answers;
+mod plan;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use linerate::clock::now_ns;
-use linerate::loops::StrategyKind;
-use linerate::{AnyRx, Error, ErrorKind, FrameRx, FrameTx, RxFrame, wait_readable};
+use linerate::{AnyRx, Error, FrameRx, FrameTx, wait_readable};
 use rtrb::Producer;
 
-use super::DEFAULT_COUNT;
 use super::out::Out;
-use super::record::{Sample, UNKNOWN};
-use super::stamp::{Stamp, Torn};
+use super::record::Sample;
+use super::stamp::Stamp;
 use super::tally::{Ended, Shared, Stray, Tally};
-use crate::args::PingArgs;
 use crate::failure::Failure;
 use crate::meeting::may_pass;
 use crate::metrics::Poster;
-use crate::probe::{Kind, Mark, Origin, Stencil, Unmarked, any_number};
+use crate::probe::{Kind, Mark, any_number};
+pub(crate) use plan::Plan;
 
 /// Longest sleep of a blocking wait without looking whether to stop.
 const NAP: Duration = Duration::from_millis(20);
 /// Most frames handed over with one kick.
 const GROUP: usize = 64;
-/// How long an answered frame waits for the stamp of its sending.
-const STAMP_PATIENCE_NS: u64 = 2_000_000;
-/// Answers taken in one turn.
-const BURST: usize = 32;
 /// Looks for an answer without looking at the clock, where nothing else is to be done.
 const LOOKS: usize = 32;
-
-/// What to do.
-#[derive(Debug)]
-pub(crate) struct Plan {
-    stencils: Vec<Stencil>,
-    sizes: Vec<usize>,
-    warm_up: u64,
-    count: u64,
-    duration_ns: u64,
-    /// `None`: back to back.
-    gap_ns: Option<f64>,
-    timeout_ns: u64,
-    sleeps: bool,
-}
-
-impl Plan {
-    pub(crate) fn new(args: &PingArgs, origin: &Origin, src_port: u16) -> Result<Self, Failure> {
-        let sizes = args.sizes.bytes.clone();
-        let stencil = |len: &usize| Stencil::new(*len, origin, src_port, args.to, args.dst_mac);
-        let default = if args.duration.is_some() { u64::MAX } else { DEFAULT_COUNT };
-        Ok(Self {
-            stencils: sizes.iter().map(stencil).collect::<Result<_, _>>()?,
-            sizes,
-            warm_up: args.warm_up,
-            count: args.count.unwrap_or(default),
-            duration_ns: args.duration.map_or(u64::MAX, |s| (s * 1e9) as u64),
-            gap_ns: (!args.back_to_back).then(|| 1e9 / args.pps),
-            timeout_ns: (args.timeout * 1e9) as u64,
-            sleeps: args.strategy.kind() == StrategyKind::Blocking,
-        })
-    }
-}
 
 /// A frame that is out.
 #[derive(Debug, Clone, Copy)]
@@ -303,89 +268,6 @@ impl Client {
         }
     }
 
-    /// Takes the answers that are there.
-    fn receive(&mut self, run: Run) -> Result<usize, Error> {
-        let Self { rx, pending, oldest, stray, stream, .. } = self;
-        let mut came = 0;
-        for queue in rx {
-            let polled = queue.poll(BURST, |frame| {
-                let now = run.now_ns();
-                match answer(&frame, run, *stream, now) {
-                    Ok(mark) => take(&frame, mark, *oldest, pending, now, stray),
-                    Err(Unmarked::Damaged) => stray.damaged += 1,
-                    Err(Unmarked::Foreign) => stray.foreign += 1,
-                }
-            });
-            came += match polled {
-                // Frames may come again when the link is back; those in between are lost.
-                Err(e) if e.kind == ErrorKind::LinkDown => 0,
-                polled => polled?,
-            };
-        }
-        Ok(came)
-    }
-
-    fn collect_stamps(&mut self) {
-        let Self { tx, pending, oldest, stamped, .. } = self;
-        if let Some(stamps) = tx.stamps() {
-            stamps.reap_with(&mut |stamp| {
-                *stamped = true;
-                let at = stamp.seq.checked_sub(*oldest);
-                if let Some(pending) = at.and_then(|at| pending.get_mut(at as usize)) {
-                    pending.left = Stamp::new(stamp.ts_ns, stamp.flags);
-                }
-            });
-        }
-    }
-
-    /// Hands on what is answered and gives up what is overdue, in the order of sending. `now` may
-    /// be a little early.
-    fn settle(&mut self, run: Run, now: u64) {
-        while let Some(front) = self.pending.front() {
-            let overdue = now.saturating_sub(front.due_ns) > self.plan.timeout_ns;
-            let ready = match front.answer {
-                // The stamp of sending may come behind the answer, or not at all.
-                Some((at, _)) => {
-                    let fresh = now.saturating_sub(at) < STAMP_PATIENCE_NS;
-                    !(self.stamped && front.left.ns == 0 && fresh)
-                }
-                None => false,
-            };
-            if !overdue && !ready {
-                return;
-            }
-            let front = *front;
-            self.pending.pop_front();
-            self.oldest += 1;
-            if front.warm {
-                continue;
-            }
-            let tally = &mut self.tallies[run.index];
-            let Some((at, came)) = front.answer else {
-                tally.lost += 1;
-                self.shared.lost.fetch_add(1, Ordering::Relaxed);
-                continue;
-            };
-            tally.answered += 1;
-            self.shared.answered.fetch_add(1, Ordering::Relaxed);
-            let service_ns = at.saturating_sub(front.sent_ns);
-            let stamped = came.since(front.left, service_ns);
-            self.stray.torn += u64::from(stamped == Some(Err(Torn)));
-            let mut sample = Sample {
-                run: run.index,
-                due_ns: front.due_ns,
-                rtt_ns: at.saturating_sub(front.due_ns),
-                service_ns,
-                stamped_ns: stamped.and_then(Result::ok).unwrap_or(UNKNOWN),
-            };
-            // The main thread empties it many times a second.
-            while let Err(rtrb::PushError::Full(back)) = self.samples.push(sample) {
-                sample = back;
-                std::thread::yield_now();
-            }
-        }
-    }
-
     /// Sleeps until an answer comes, a frame is due, or one is overdue.
     fn sleep(&mut self, run: Run, next_due_ns: u64) -> Result<(), Error> {
         let overdue = self.pending.front().map_or(u64::MAX, |p| p.due_ns + self.plan.timeout_ns);
@@ -412,36 +294,4 @@ impl Client {
 fn due_now(sent: u64, gap_ns: f64, now: u64) -> u64 {
     let due = (now as f64 / gap_ns) as u64 + 1;
     due.saturating_sub(sent).min(GROUP as u64)
-}
-
-/// The mark of a frame that may be an answer to us.
-#[inline]
-fn answer(frame: &RxFrame<'_>, run: Run, stream: u8, now: u64) -> Result<Mark, Unmarked> {
-    let mark = Mark::of_frame(frame.bytes, run.start_ns + now)?;
-    if mark.kind != Kind::Pong || mark.stream != stream {
-        return Err(Unmarked::Foreign);
-    }
-    if frame.bytes.len() != run.size { Err(Unmarked::Damaged) } else { Ok(mark) }
-}
-
-/// Takes note of an answer.
-#[inline]
-fn take(
-    frame: &RxFrame<'_>,
-    mark: Mark,
-    oldest: u64,
-    pending: &mut VecDeque<Pending>,
-    now: u64,
-    stray: &mut Stray,
-) {
-    let ahead = mark.seq.wrapping_sub(oldest as u32);
-    match pending.get_mut(ahead as usize) {
-        Some(pending) if pending.time_ns != mark.time_ns => stray.foreign += 1,
-        Some(pending) if pending.answer.is_some() => stray.duplicates += 1,
-        Some(pending) => {
-            pending.answer = Some((now, Stamp::new(frame.meta.ts_ns, frame.meta.flags)));
-        }
-        None if ahead > u32::MAX / 2 => stray.late += 1,
-        None => stray.foreign += 1,
-    }
 }
