@@ -34,9 +34,9 @@
 //! libexanic opens the card, hands out rings and transmit memory, sets rules, and is called for
 //! nothing else: its receive functions wait without limit for the rest of a frame, and its
 //! transmit functions for room. The ring is walked in `assemble/mod.rs`, transmit memory is
-//! managed in `tx.rs`, both through public fields of the library's structs. Everything in the library
-//! that touches its globals runs under one lock (`library.rs`); who may read which ring is in
-//! `claims.rs`.
+//! managed in `sender.rs`, both through public fields of the library's structs. Everything in the
+//! library that touches its globals runs under one lock (`library.rs`); who may read which ring is
+//! in `claims.rs`.
 //!
 //! The table of functions can be a simulated card's: [`open_with`].
 
