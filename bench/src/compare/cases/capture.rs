@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::Duration;
 
-use crate::compare::lab::{MEASURED_CPU, Side, VB};
+use crate::compare::lab::{LOAD_CPU, MEASURED_CPU, Side, VB};
 use crate::compare::peers;
 use crate::compare::program::{Program, Quit, number_after, pause, words};
 use crate::compare::{
@@ -17,9 +18,10 @@ use super::receive::generate_at;
 const TEXT: &str = "The highest rate at which every frame sent is in the file, found by some trials \
 at rates that close in on it; `MB/s` is what that makes of bytes in the file. Frames come in even \
 time from the kernel on CPU 0; programs capture on CPU 1, with 64 MB between them and what they \
-write to (afxdp: and 32 MiB of ring). `linerate capture` writes on another thread, which shares CPU 0 with the generator; the \
-disk takes its blocks as they lie. What the others write goes into the page cache, which at these \
-lengths of a trial never has to wait for the disk: on their rows \"disk\" is what a burst does.";
+write to (afxdp: and 32 MiB of ring). `linerate capture` writes on another thread, which shares \
+CPU 0 with the generator; the disk takes its blocks as they lie. What the others write goes into \
+the page cache, which at these lengths of a trial never has to wait for the disk: on their rows \
+\"disk\" is what a burst does.";
 
 /// Trials of a first search, and of one that knows what came out before.
 const TRIALS: usize = 6;
@@ -42,6 +44,15 @@ const MEMORY: u64 = 1;
 const OURS: &str = "linerate capture, afxdp";
 const OTHERS: [&str; 3] = ["tcpdump", "dumpcap", "netsniff-ng"];
 const WRITER: &str = "plain O_DIRECT writer";
+const WRITER_BESIDE: &str = "plain O_DIRECT writer, beside a receiver";
+
+/// Some ms of short frames, which fill little of each slot.
+const SHORT_FRAMES: &str = "afxdp:vb?ring_slots=16384";
+/// Long ones in so many slots would not stay in the cache, and the kernel's copies be the limit.
+const LONG_FRAMES: &str = "afxdp:vb?ring_slots=4096";
+/// What is sent beside the plain writer, and how long before it.
+const BESIDE_PPS: f64 = 3e6;
+const BEFORE: Duration = Duration::from_millis(100);
 
 pub(super) fn cases() -> Vec<Case> {
     vec![short(), long()]
@@ -63,7 +74,7 @@ fn short() -> Case {
         text: TEXT,
         columns: columns(),
         loads: loads(60),
-        contenders: programs(),
+        contenders: programs(SHORT_FRAMES),
         targets: vec![Target::new(
             "2 × the best of tcpdump, dumpcap and netsniff-ng",
             OURS,
@@ -75,25 +86,19 @@ fn short() -> Case {
 }
 
 fn long() -> Case {
-    let mut contenders = programs();
+    let mut contenders = programs(LONG_FRAMES);
     contenders.push(Contender::new(WRITER, Class::Bound, |ground, load| {
-        let place = Place::new(load.number)?;
-        if load.number != DISK {
-            return Err("memory is no disk".into());
-        }
-        let seconds = longer(ground).time.as_secs_f64().to_string();
-        let words_of =
-            [peers::twin("capture")?, "disk".into(), place.file(), seconds, (4 << 20).to_string()];
-        let program = Program::new(Side::B, MEASURED_CPU, words_of).says_nothing();
-        let said = program.start(ground.lab)?.wait()?;
-        let rate = words(&said).get("mb_s").copied().ok_or_else(|| format!("no result: {said}"))?;
-        Ok(Sample::from([("mb_s", rate)]))
+        plain_writer(ground, load, MEASURED_CPU)
     }));
+    contenders.push(Contender::new(WRITER_BESIDE, Class::Bound, beside_a_receiver));
     Case {
         name: "capture-1400",
         title: "Capturing without loss, 1400 bytes",
-        text: "As above. The plain writer gives the disk one piece of 4 MiB after the other, always \
-               the same, past the page cache, and does nothing else: what the disk takes.",
+        text: "As above, but with 8 MiB of ring for afxdp. The plain writer gives the disk one piece \
+               of 4 MiB after the other, always the same, past the page cache, and does nothing \
+               else: what the disk takes. Once it has the machine to itself; once it shares CPU 0 \
+               with the generator as our writer does, which sends 3 Mpps, and `linerate capture` \
+               takes these on CPU 1 and writes nothing.",
         columns: columns(),
         loads: loads(1396),
         contenders,
@@ -107,10 +112,45 @@ fn long() -> Case {
     }
 }
 
-fn programs() -> Vec<Contender> {
+/// What the disk takes in the time of a trial.
+fn plain_writer(ground: &Ground<'_>, load: &Load, cpu: usize) -> Result<Sample, String> {
+    disk_only(load)?;
+    let place = Place::new(DISK)?;
+    let seconds = longer(ground).time.as_secs_f64().to_string();
+    let words_of =
+        [peers::twin("capture")?, "disk".into(), place.file(), seconds, (4 << 20).to_string()];
+    let said = Program::new(Side::B, cpu, words_of).says_nothing().start(ground.lab)?.wait()?;
+    let rate = words(&said).get("mb_s").copied().ok_or_else(|| format!("no result: {said}"))?;
+    Ok(Sample::from([("mb_s", rate)]))
+}
+
+/// The same while frames are sent and received.
+fn beside_a_receiver(ground: &Ground<'_>, load: &Load) -> Result<Sample, String> {
+    disk_only(load)?;
+    let receiver = linerate(LONG_FRAMES, None)?.program.start(ground.lab)?;
+    // It begins before the writer does and ends after it.
+    let all_along = Ground { time: 2 * longer(ground).time, ..*ground };
+    let written = thread::scope(|scope| {
+        let sender = scope.spawn(|| generate_at(&all_along, load, "other", Some(BESIDE_PPS)));
+        let written = pause(BEFORE).and_then(|()| plain_writer(ground, load, LOAD_CPU));
+        sender.join().map_err(|_| "the generator's thread panicked")??;
+        written
+    });
+    receiver.stop()?;
+    written
+}
+
+fn disk_only(load: &Load) -> Result<(), String> {
+    if load.number == DISK { Ok(()) } else { Err("memory is no disk".into()) }
+}
+
+/// All that capture; ours over AF_XDP by this port.
+fn programs(port: &'static str) -> Vec<Contender> {
     vec![
-        contender(OURS, Class::Ours, |file| linerate("afxdp:vb?ring_slots=16384", file)),
-        contender("linerate capture, afpacket", Class::Ours, |file| linerate("afpacket:vb", file)),
+        contender(OURS, Class::Ours, move |file| linerate(port, Some(file))),
+        contender("linerate capture, afpacket", Class::Ours, |file| {
+            linerate("afpacket:vb", Some(file))
+        }),
         contender("tcpdump", Class::Peer, |file| {
             let all =
                 ["tcpdump", "-n", "-i", VB.interface, "-B", "65536", "-Z", "root", "-w", file];
@@ -155,16 +195,14 @@ struct Capture {
     settle: Duration,
 }
 
-/// Our command, on defaults but for the CPU.
-fn linerate(port: &str, file: &str) -> Result<Capture, String> {
+/// Our command, on defaults but for the CPU. Without a file it only counts.
+fn linerate(port: &str, file: Option<&str>) -> Result<Capture, String> {
     let cpu = MEASURED_CPU.to_string();
     let words_of = [
         &peers::ours("linerate")?,
         "capture",
         "-i",
         port,
-        "-w",
-        file,
         "--cpu",
         &cpu,
         "--loop",
@@ -173,6 +211,7 @@ fn linerate(port: &str, file: &str) -> Result<Capture, String> {
     ];
     Ok(Capture {
         program: Program::new(Side::B, MEASURED_CPU, words_of)
+            .with(file.into_iter().flat_map(|file| ["-w", file]))
             .on_all_cpus()
             .ready_at("\"final\":false")
             .quit_by(Quit::Signal(libc::SIGINT)),
