@@ -1,6 +1,6 @@
 //! An open card.
 
-mod registers;
+pub(crate) mod registers;
 mod search;
 mod status;
 
@@ -14,7 +14,6 @@ use linerate_exanic_sys::{Api, exanic_port_stats_t, exanic_t, ids, layout, regs}
 
 use crate::error;
 use crate::library;
-pub(crate) use registers::RegisterWriter;
 pub use search::{port_of_interface, port_of_interface_with, ports, ports_with};
 pub use status::{PortCounters, PortStatus};
 

@@ -12,7 +12,8 @@ use linerate_common::SetupError;
 use linerate_exanic_sys::tx::{FRAME_OFFSET, NO_FEEDBACK, raw_header, store_fence};
 use linerate_exanic_sys::{exanic_tx_t, layout, regs};
 
-use crate::device::{Device, RegisterWriter, misfit};
+use crate::device::registers::RegisterWriter;
+use crate::device::{Device, misfit};
 use crate::error;
 use crate::feedback::Feedback;
 use crate::library;
