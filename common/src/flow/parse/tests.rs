@@ -74,6 +74,9 @@ fn nonsense_gets_one_line_with_the_right_form() {
         ("udp:0.0.0.0:5", "no destination"),
         ("vlan:4095", "0 to 4094"),
         ("vlan:x", "0 to 4094"),
+        ("vlan:+7", "0 to 4094"),
+        ("udp:10.0.0.1,10.0.0.2:5", "both ends need a port"),
+        ("[ff02::1]x", "expected"),
         ("vlan:1,vlan:2", "one VLAN"),
         ("mac:01:00:5e:01:01", "six bytes"),
         ("mac:01:00:5e:01:01:0g", "six bytes"),
@@ -186,4 +189,31 @@ fn a_flow_tells_its_group_and_its_only_sender() {
     for text in ["all", "udp:10.0.0.1:5000", "mac:01:00:5e:01:01:ff"] {
         assert_eq!(parse(text).multicast(), None, "{text}");
     }
+}
+
+#[test]
+fn the_borders_of_what_is_possible() {
+    assert_eq!(parse("vlan:4094"), FlowSpec::ALL.on_vlan(4094));
+    assert_eq!(parse("ether:0x0600").kind, FlowKind::EtherType(0x0600));
+    assert!(error("ether:0x05ff").contains("is a length"));
+    assert_eq!(parse("[ff02::1]"), parse("ff02::1"));
+    let e = "239.1.1".parse::<FlowSpec>().unwrap_err();
+    assert_eq!(e.text(), "239.1.1");
+}
+
+#[test]
+fn a_flow_put_together_by_hand_with_port_0_is_impossible() {
+    let (group, host) = ("239.1.1.1".parse().unwrap(), "10.0.0.1".parse().unwrap());
+    let (none, some) = (SocketAddr::new(host, 0), SocketAddr::new(host, 5));
+    let proto = Proto::Udp;
+    for kind in [
+        FlowKind::Group { group, source: None, port: Some(0) },
+        FlowKind::To { proto, dst: none },
+        FlowKind::Between { proto, dst: some, src: none },
+        FlowKind::Between { proto, dst: none, src: some },
+    ] {
+        let e = FlowSpec::of(kind).check().unwrap_err().to_string();
+        assert!(e.contains("1 to 65535"), "{e}");
+    }
+    assert_eq!(FlowSpec::of(FlowKind::To { proto, dst: some }).check(), Ok(()));
 }
