@@ -117,6 +117,12 @@ mod tests {
     #[test]
     fn a_swap_that_slept_through_changes_fails() {
         let list = FreeList::full(4);
+        // Not in its first generation: one that only tells the first from the rest will not do.
+        for _ in 0..3 {
+            let mut id = [0];
+            list.pop(&mut id);
+            list.push(&id);
+        }
         let head = list.head.load(Ordering::Acquire);
         let top = first(head);
         let next = list.next[top as usize].load(Ordering::Relaxed);
