@@ -127,6 +127,9 @@ step_conservation() { tests/trust.sh conservation; }
 step_package() { cargo package --quiet --workspace --no-verify --allow-dirty; }
 
 steps=("$@"); [ $# -gt 0 ] || steps=(fmt clippy docs test guest examples demo bpf instructions msrv trust conservation package)
+for step in "${steps[@]}"; do
+  [ "$(type -t "step_$step")" = function ] || { sed -n '2,/^set/{/^set/!s/^# \{0,1\}//p}' "$0"; exit 2; }
+done
 install_tools
 for step in "${steps[@]}"; do say "$step"; "step_$step"; done
 
