@@ -51,16 +51,25 @@ fn stopped(lab: &Lab, port: &str, many: u32) {
         before.replace(seen) == seen && seen > 50
     };
     capture.wait_until(settled);
-    send(&socket, 50 + many..100 + many);
-    before.set(0);
-    capture.wait_until(settled);
+    // Where a busy machine only let it pause, what it had not read yet may still be in the way.
+    let mut sent = 50 + many;
+    loop {
+        let first = before.replace(0);
+        send(&socket, sent..sent + 50);
+        sent += 50;
+        capture.wait_until(settled);
+        if before.get() == first + 50 {
+            break;
+        }
+        assert!(sent < many + 1000, "{port}: nothing comes through any more");
+    }
     let ended = capture.interrupt();
     let last = &ended.last;
     assert_eq!(ended.code, Some(0), "{port}: {ended:?}");
     let delivered = last["delivered"].as_u64().unwrap();
     let dropped = last["dropped"].as_object().unwrap();
     let lost: u64 = dropped.values().map(|n| n.as_u64().unwrap()).sum();
-    assert_eq!(delivered + lost, u64::from(100 + many), "{port}: {last}");
+    assert_eq!(delivered + lost, u64::from(sent), "{port}: {last}");
     assert!(lost > 0 && last["unexplained"] == 0, "{port}: {last}");
     println!("{port}: {delivered} delivered, lost {dropped:?}");
 
@@ -74,7 +83,7 @@ fn stopped(lab: &Lab, port: &str, many: u32) {
         assert_eq!(got, payload(n), "{port}: frame {n}");
         next = n + 1;
     }
-    assert_eq!((kept.len() as u64, next), (delivered, 100 + many), "{port}");
+    assert_eq!((kept.len() as u64, next), (delivered, sent), "{port}");
 }
 
 #[test]

@@ -88,7 +88,10 @@ impl Running {
 
     /// Reads lines of stdout until one is as wanted.
     pub(crate) fn wait_until(&mut self, wanted: impl Fn(&Value) -> bool) {
+        let begun = Instant::now();
         loop {
+            // Lines come every second, wanted or not.
+            assert!(begun.elapsed() < LIMIT, "the line did not come");
             let line = self.lines.recv_timeout(LIMIT).expect("the line comes");
             if wanted(&serde_json::from_str(&line).unwrap_or_else(|e| panic!("{line}: {e}"))) {
                 return;
