@@ -73,7 +73,7 @@ fn pong(port: &str, blocks: bool) -> Result {
     }
     let meter = Meter::start()?;
     while meter.goes_on() {
-        let mut failed = Ok(true);
+        let mut failed = Ok(());
         let n = rx.poll(64, |frame| {
             let Some(asked) = frame.bytes.first_chunk::<BYTES>() else { return };
             if asked[36..38] != PORT.to_be_bytes() {
@@ -90,11 +90,11 @@ fn pong(port: &str, blocks: bool) -> Result {
                 answer[34..36].copy_from_slice(&asked[36..38]);
                 answer[36..38].copy_from_slice(&asked[34..36]);
             }
-            failed = tx.send(&answer);
+            // It leaves while the frame is still held: giving that back can wait.
+            failed = tx.send(&answer).and_then(|_| tx.kick());
         })?;
         failed?;
         if n > 0 {
-            tx.kick()?;
             tx.reap();
         } else if blocks {
             sleep(&mut rx)?;
@@ -121,17 +121,19 @@ fn ping(port: &str, count: &str, blocks: bool) -> Result {
         tx.kick()?;
         tx.reap();
         loop {
-            let mut answered = false;
-            let n =
-                rx.poll(64, |f| answered |= f.bytes.get(NUMBER..NUMBER + 8) == Some(&number))?;
-            let time = start.elapsed();
-            if answered {
+            let mut answered = None;
+            let n = rx.poll(64, |f| {
+                if f.bytes.get(NUMBER..NUMBER + 8) == Some(&number) {
+                    answered = Some(start.elapsed());
+                }
+            })?;
+            if let Some(time) = answered {
                 if i >= WARM_UP {
                     times.push(time.as_nanos() as u64);
                 }
                 break;
             }
-            if time > PATIENCE {
+            if start.elapsed() > PATIENCE {
                 lost += 1;
                 break;
             }
