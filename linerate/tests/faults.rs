@@ -353,7 +353,8 @@ fn udp_sockets() {
 fn xdp_sockets() {
     // The pool that the port makes for itself: three rings' worth and 1,024 frames.
     let pool = (3 * 64 + 1024) * 2048;
-    // Driver's mode (generic is next), zero-copy, hugepages, NUMA node, locking, names in sysfs.
+    // Driver's mode (generic is next), zero-copy, hugepages, NUMA node, locking, names in sysfs, the
+    // kernel's types, and the name of the network namespace, which only sets how long to wait.
     let wishes = [
         ("bpf", 2),
         ("get_mempolicy", 1),
@@ -369,7 +370,7 @@ fn xdp_sockets() {
         ("socket", 2),
         ("bind", 1),
         ("getsockopt", 1),
-        ("statx", 1),
+        ("statx", 3),
     ];
     sweep("xdp_sockets", "afxdp:v1?ring_slots=64", pool, 85, &wishes);
 }

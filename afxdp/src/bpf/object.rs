@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::OnceLock;
 
 use linerate_common::{ErrorKind, SetupError};
-use object::read::elf::ElfFile64;
+use object::read::elf::{ElfFile64, ElfSection64};
 use object::{
     Endianness, Object, ObjectSection, ObjectSymbol, RelocationFlags, RelocationTarget, SymbolIndex,
 };
@@ -80,13 +80,38 @@ pub(crate) fn load(wanted: Wanted, inner: MapDef) -> Result<Program, SetupError>
         )
         .remedy("use Linux 6.3 or newer with CONFIG_DEBUG_INFO_BTF, or software stamps"));
     }
-    if kernel.cast.is_some() {
-        // Without CAP_PERFMON the verifier refuses it.
-        if let Ok(program) = load_with(wanted, inner, kernel) {
-            return Ok(program);
-        }
+    let elf = Elf(ElfFile64::parse(OBJECT).map_err(|e| broken(e.to_string()))?);
+    let maps = create_maps(&elf, inner)?;
+    let mut loaded = link(&elf, &maps, wanted, kernel)?;
+    // To look into the kernel's struct takes CAP_PERFMON.
+    if kernel.cast.is_some()
+        && matches!(&loaded, Err(e) if matches!(e.errno, libc::EACCES | libc::EPERM))
+    {
+        loaded = link(&elf, &maps, wanted, Functions { cast: None, ..kernel })?;
     }
-    load_with(wanted, inner, Functions { cast: None, ..kernel })
+    Ok(Program { fd: loaded.map_err(refused)?, maps, hw_ts: wanted.hw_ts.is_some() })
+}
+
+/// The object file.
+struct Elf(ElfFile64<'static, Endianness>);
+
+impl Elf {
+    fn section(&self, name: &str) -> Result<ElfSection64<'static, '_, Endianness>, SetupError> {
+        self.0.section_by_name(name).ok_or_else(|| broken(format!("it has no section {name}")))
+    }
+
+    fn data(&self, name: &str) -> Result<&'static [u8], SetupError> {
+        self.section(name)?.data().map_err(|e| broken(e.to_string()))
+    }
+
+    /// Name and place of each symbol of a section.
+    fn symbols(&self, section: &str) -> Result<Vec<(&'static str, usize)>, SetupError> {
+        let index = self.section(section)?.index();
+        let all = self.0.symbols().filter(|symbol| symbol.section_index() == Some(index));
+        all.map(|symbol| Ok((symbol.name()?, symbol.address() as usize)))
+            .collect::<Result<_, object::Error>>()
+            .map_err(|e| broken(e.to_string()))
+    }
 }
 
 /// Type ids of the kernel's functions that the program may call.
@@ -115,27 +140,26 @@ impl Functions {
     }
 }
 
-fn load_with(wanted: Wanted, inner: MapDef, kernel: Functions) -> Result<Program, SetupError> {
-    let elf = ElfFile64::<Endianness>::parse(OBJECT).map_err(|e| broken(e.to_string()))?;
-    let section = |name: &'static str| {
-        elf.section_by_name(name).ok_or_else(|| broken(format!("it has no section {name}")))
-    };
-    let data = |name| section(name)?.data().map_err(|e| broken(e.to_string()));
-
-    let maps = create_maps(&elf, section("maps")?.index(), data("maps")?, inner)?;
+/// Puts the maps and the kernel's functions into the code, and offers it to the kernel.
+fn link(
+    elf: &Elf,
+    maps: &HashMap<String, Map>,
+    wanted: Wanted,
+    kernel: Functions,
+) -> Result<Result<OwnedFd, LoadError>, SetupError> {
     let values = [
         ("meta_cookie", wanted.meta_cookie),
         ("want_hw_ts", u64::from(wanted.hw_ts.is_some())),
         ("knows_xdp_buff", u64::from(kernel.cast.is_some())),
     ];
-    let constants = freeze_constants(&elf, section(".rodata")?.index(), data(".rodata")?, &values)?;
-
-    let mut code: Vec<u64> = data("xdp")?
+    let constants = freeze_constants(elf, &values)?;
+    let mut code: Vec<u64> = elf
+        .data("xdp")?
         .chunks_exact(8)
         .map(|insn| insn.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)))
         .collect();
-    let symbols = Symbols { elf: &elf, maps: &maps, constants: &constants, kernel };
-    for (offset, relocation) in section("xdp")?.relocations() {
+    let symbols = Symbols { elf: &elf.0, maps, constants: &constants, kernel };
+    for (offset, relocation) in elf.section("xdp")?.relocations() {
         let RelocationTarget::Symbol(target) = relocation.target() else {
             return Err(broken("a relocation without a symbol"));
         };
@@ -145,23 +169,15 @@ fn load_with(wanted: Wanted, inner: MapDef, kernel: Functions) -> Result<Program
         let at = (offset / 8) as usize;
         symbols.relocate(&mut code, at, r_type, target)?;
     }
-
-    let license = CStr::from_bytes_until_nul(data("license")?).unwrap_or_default();
-    let fd = load_program(&code, license, wanted.hw_ts)?;
-    Ok(Program { fd, maps, hw_ts: wanted.hw_ts.is_some() })
+    let license = CStr::from_bytes_until_nul(elf.data("license")?).unwrap_or_default();
+    Ok(load_program(&code, license, wanted.hw_ts))
 }
 
 /// The maps of the `maps` section, by name.
-fn create_maps(
-    elf: &ElfFile64<'_, Endianness>,
-    section: object::SectionIndex,
-    data: &[u8],
-    inner: MapDef,
-) -> Result<HashMap<String, Map>, SetupError> {
+fn create_maps(elf: &Elf, inner: MapDef) -> Result<HashMap<String, Map>, SetupError> {
+    let data = elf.data("maps")?;
     let mut maps = HashMap::new();
-    for symbol in elf.symbols().filter(|s| s.section_index() == Some(section)) {
-        let name = symbol.name().map_err(|e| broken(e.to_string()))?;
-        let at = symbol.address() as usize;
+    for (name, at) in elf.symbols("maps")? {
         let field = |i: usize| {
             data.get(at + 4 * i..)
                 .and_then(|d| d.first_chunk())
@@ -189,18 +205,10 @@ fn create_map(name: &str, def: MapDef, inner: Option<&Map>) -> Result<Map, Setup
 }
 
 /// The read-only data as a frozen map, with these values of its constants.
-fn freeze_constants(
-    elf: &ElfFile64<'_, Endianness>,
-    section: object::SectionIndex,
-    data: &[u8],
-    values: &[(&str, u64)],
-) -> Result<Map, SetupError> {
-    let mut bytes = data.to_vec();
-    for symbol in elf.symbols().filter(|s| s.section_index() == Some(section)) {
-        let Some((_, value)) = values.iter().find(|(name, _)| symbol.name() == Ok(*name)) else {
-            continue;
-        };
-        let at = symbol.address() as usize;
+fn freeze_constants(elf: &Elf, values: &[(&str, u64)]) -> Result<Map, SetupError> {
+    let mut bytes = elf.data(".rodata")?.to_vec();
+    for (symbol, at) in elf.symbols(".rodata")? {
+        let Some((_, value)) = values.iter().find(|(name, _)| *name == symbol) else { continue };
         let place = bytes.get_mut(at..at + 8).ok_or_else(|| broken("a constant is cut off"))?;
         place.copy_from_slice(&value.to_le_bytes());
     }
@@ -265,11 +273,7 @@ impl Symbols<'_> {
 /// Loads with frames of several buffers allowed, where the kernel knows them (5.18): without,
 /// drivers refuse the program at a large MTU. The sockets take only frames that fit one buffer, and
 /// count the others.
-fn load_program(
-    code: &[u64],
-    license: &CStr,
-    bound_to: Option<u32>,
-) -> Result<OwnedFd, SetupError> {
+fn load_program(code: &[u64], license: &CStr, bound_to: Option<u32>) -> Result<OwnedFd, LoadError> {
     let bound = if bound_to.is_some() { BPF_F_XDP_DEV_BOUND_ONLY } else { 0 };
     let ifindex = bound_to.unwrap_or(0);
     let load =
@@ -284,15 +288,16 @@ fn load_program(
     };
     load(code, BPF_F_XDP_HAS_FRAGS)
         .or_else(|e| if e.errno == libc::EINVAL { older() } else { Err(e) })
-        .map_err(|LoadError { errno, log }| {
-            let e = crate::error::bpf("bpf(BPF_PROG_LOAD)", errno);
-            // Without the right there is no log: the verifier was never asked.
-            if log.is_empty() {
-                return e;
-            }
-            SetupError::new(ErrorKind::Unsupported, e.op(), format!("errno {errno}: {log}"))
-                .remedy("use a newer kernel (5.10 at least), or report this with `uname -r`")
-        })
+}
+
+fn refused(LoadError { errno, log }: LoadError) -> SetupError {
+    let e = crate::error::bpf("bpf(BPF_PROG_LOAD)", errno);
+    // Without the right there is no log: the verifier was never asked.
+    if log.is_empty() {
+        return e;
+    }
+    SetupError::new(ErrorKind::Unsupported, e.op(), format!("errno {errno}: {log}"))
+        .remedy("use a newer kernel (5.10 at least), or report this with `uname -r`")
 }
 
 /// As tools such as `bpftool net` and `ip link` show it.
