@@ -119,7 +119,9 @@ fn by_default_a_virtual_interface_gets_each_frame_by_itself() {
         assert!(tx.send(&frame("239.77.0.1:5000", &[1; 50])).unwrap());
     }
     tx.kick().unwrap();
-    assert_eq!(packets_sent(&lab) - before, 50);
+    // In one piece they would be one. The kernel may have sent something of its own besides.
+    let sent = packets_sent(&lab) - before;
+    assert!((50..60).contains(&sent), "{sent}");
 }
 
 #[test]
