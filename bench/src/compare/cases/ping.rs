@@ -9,7 +9,7 @@ use crate::compare::{Case, Class, Column, Contender, Load, Rule, Sample, Target}
 
 const TEXT: &str = "One frame of 60 bytes after the other, from CPU 1 over a veth pair to CPU 0 and \
 back; the same program at both ends. Our loops do what the C loops do: send a frame with a number, and \
-look for that number in what comes (afxdp without stamps and marks, udp without stamps). The rows of `linerate ping` are the \
+look for that number in what comes; the time is taken when it was found (afxdp without stamps and marks, udp without stamps). The rows of `linerate ping` are the \
 command against `linerate pong`, which write, check and count sequence numbers, times and checksums in each \
 frame. sockperf's are UDP messages of as many bytes.";
 
