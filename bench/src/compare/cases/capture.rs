@@ -232,14 +232,14 @@ fn contender(
     class: Class,
     of: impl Fn(&str) -> Result<Capture, String> + 'static,
 ) -> Contender {
-    // By load: what worked in the rounds before.
+    // By load: what was asked for in the rounds before and worked.
     let mut known: BTreeMap<u64, f64> = BTreeMap::new();
     Contender::new(name, class, move |ground, load| {
         let place = Place::new(load.number)?;
         let best = search(known.get(&load.number).copied(), |pps| {
             trial(ground, load, &of(&place.file())?, &place, pps)
         })?;
-        known.insert(load.number, best.pps);
+        known.insert(load.number, best.asked);
         Ok(Sample::from([("mpps", best.pps / 1e6), ("mb_s", best.pps * best.bytes / 1e6)]))
     })
 }
@@ -252,8 +252,10 @@ fn longer<'a>(ground: &Ground<'a>) -> Ground<'a> {
 /// What a trial without loss gave.
 #[derive(Debug, Clone, Copy, Default)]
 struct Rate {
-    /// As it came out, not as it was asked for.
+    /// As it came out.
     pps: f64,
+    /// As it was asked for. A generator that shares its CPU with a writer falls behind.
+    asked: f64,
     /// Of the file, a frame.
     bytes: f64,
 }
@@ -264,7 +266,7 @@ type Trial = Result<(Rate, f64), String>;
 /// The highest rate without loss. Without knowledge the first trial is at full speed: what gets
 /// through there is about what can be had.
 fn search(known: Option<f64>, mut trial: impl FnMut(Option<f64>) -> Trial) -> Result<Rate, String> {
-    let mut best = Rate::default();
+    let (mut best, mut works) = (Rate::default(), 0.0_f64);
     let mut lost_at: Option<f64> = None;
     let mut next = known.map(|pps| pps * 1.02);
     let trials = if known.is_some() { MORE_TRIALS } else { TRIALS };
@@ -276,24 +278,28 @@ fn search(known: Option<f64>, mut trial: impl FnMut(Option<f64>) -> Trial) -> Re
             Err(why) => return Err(why),
         };
         let whole = share >= 1.0;
-        if whole && rate.pps > best.pps {
-            best = rate;
+        let asked = rate.asked;
+        if whole {
+            works = works.max(asked);
+            if rate.pps > best.pps {
+                best = rate;
+            }
         }
         match (whole, next) {
             // There is no faster.
             (true, None) => break,
-            (true, Some(_)) if lost_at.is_none() => next = Some(best.pps * 1.08),
+            (true, Some(_)) if lost_at.is_none() => next = Some(asked * 1.08),
             (false, None) => next = Some(rate.pps * share * 0.97),
-            (false, Some(_)) => lost_at = Some(lost_at.map_or(rate.pps, |at| at.min(rate.pps))),
+            (false, Some(_)) => lost_at = Some(lost_at.map_or(asked, |at| at.min(asked))),
             _ => {}
         }
         if let Some(high) = lost_at {
-            if best.pps * CLOSE > high {
+            if works * CLOSE > high {
                 break;
             }
             // The last trial should be one that works.
             let step = if turn + 2 == trials { 0.9 } else { 0.95 };
-            next = Some(if best.pps > 0.0 { (best.pps * high).sqrt() } else { high * step * 0.95 });
+            next = Some(if works > 0.0 { (works * high).sqrt() } else { high * step * 0.95 });
         }
     }
     if best.pps > 0.0 { Ok(best) } else { Err("lost frames at every rate that was tried".into()) }
@@ -322,7 +328,8 @@ fn trial(
     }
     let share = got / sent["frames"];
     let asked = pps.map_or("all".into(), |pps| format!("{:.3}", pps / 1e6));
-    let rate = Rate { pps: sent["frames"] / sent["seconds"], bytes: size as f64 / got };
+    let pps_sent = sent["frames"] / sent["seconds"];
+    let rate = Rate { pps: pps_sent, asked: pps.unwrap_or(pps_sent), bytes: size as f64 / got };
     eprintln!("      {asked} asked, {:.3} Mpps sent, {share:.6} in the file", rate.pps / 1e6);
     Ok((rate, share))
 }
@@ -380,7 +387,7 @@ mod tests {
 
     /// A program that loses what is above a limit.
     fn found(limit: f64, known: Option<f64>) -> Result<f64, String> {
-        let rate = |pps: f64| Rate { pps, bytes: 92.0 };
+        let rate = |pps: f64| Rate { pps, asked: pps, bytes: 92.0 };
         search(known, |pps| {
             let pps = pps.unwrap_or(6e6);
             Ok((rate(pps), if pps > limit { limit / pps } else { 1.0 }))
@@ -398,6 +405,23 @@ mod tests {
         }
         assert_eq!(found(7e6, None), Ok(6e6));
         assert!(found(0.0, None).is_err());
+    }
+
+    /// A generator that falls behind what it is asked for, round after round.
+    #[test]
+    fn a_generator_that_falls_behind_does_not_pull_the_answer_down() {
+        let (limit, mut known) = (2e6, None);
+        for _ in 0..12 {
+            let best = search(known, |pps| {
+                let asked = pps.unwrap_or(6e6);
+                let sent = asked * 0.88;
+                let share = if sent > limit { limit / sent } else { 1.0 };
+                Ok((Rate { pps: sent, asked, bytes: 92.0 }, share))
+            })
+            .unwrap();
+            assert!((0.85 * limit..=limit).contains(&best.pps), "{best:?}");
+            known = Some(best.asked);
+        }
     }
 
     #[test]
